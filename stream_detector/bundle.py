@@ -1,0 +1,401 @@
+"""Bundles and registries on disk: manifest, digests, the CURRENT pointer. No torch here.
+
+    registry/VERSION/{manifest.json, model-SCALE.pt, series.npz, golden.npz}   registry/CURRENT
+
+The manifest is written last and lists the sha256 of every other file, so that a folder with a valid
+manifest is whole. Files are read once, verified, and used from the very bytes that were verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+FORMAT_VERSION = 1
+WINDOW = 60
+MANIFEST = "manifest.json"
+SERIES = "series.npz"
+GOLDEN = "golden.npz"
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class BundleError(Exception):
+    """A bundle or registry that cannot be used; the message names the file and the remedy."""
+
+
+class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Normalisation(_Struct, frozen=True, kw_only=True):
+    """How centre and scale of a series came about, and how a new series gets its own.
+
+    A known series has its statistics in series.npz. For a new one the detector takes the median m
+    and the robust spread s of its first 120 samples: center = m + offset * s, scale = factor * s.
+    Offset and factor are the medians of the same relation over the training series, so both kinds
+    of series reach the model alike.
+    """
+
+    kind: Literal["minmax", "standard", "robust"]
+    offset: float = 0.0
+    factor: float = 1.0
+
+
+class Smoothing(_Struct, frozen=True, kw_only=True):
+    """Causal mean or maximum of the last n scores of one expert; n = 1 leaves them alone."""
+
+    kind: Literal["mean", "max"] = "mean"
+    n: int = 1
+
+
+class Tail(_Struct, frozen=True, kw_only=True):
+    """Score s -> (s - at) / excess above `at`, a `slope` part of that below."""
+
+    at: float
+    excess: float
+    slope: float = 0.02
+
+
+class Expert(_Struct, frozen=True, kw_only=True):
+    """One anomaly score: column `output` of the module of one scale."""
+
+    name: str
+    scale: int
+    output: int = 0
+    smoothing: Smoothing = Smoothing()
+    tail: Tail | None = None
+    weight: float = 1.0
+
+
+class Levels(_Struct, frozen=True, kw_only=True):
+    """Held-out score distribution: score -> level.
+
+    With t = ln(score + epsilon) (or the score itself), a series' usual location m and spread d of
+    t, and z = (t - m) / d: the level is interpolated between the knots (z, level), and grows by
+    `slope` a unit of z beyond the last knot. `location` and `spread` are those of all training series
+    together; known series have theirs in series.npz.
+    """
+
+    transform: Literal["log", "identity"] = "log"
+    epsilon: float = 1e-9
+    location: float
+    spread: float
+    z: list[float]
+    level: list[float]
+    slope: float
+
+
+class Threshold(_Struct, frozen=True, kw_only=True):
+    """The threshold that the trainer recommends; the detector's configuration may overrule it.
+
+    method and value: `alarm_budget` (false episodes per series and day), `level`, `quantile` (of
+    the held-out scores), or `sigma` (mean + value standard deviations of the held-out scores).
+    """
+
+    method: Literal["alarm_budget", "level", "quantile", "sigma"] = "alarm_budget"
+    value: float = 1.0
+    provenance: str = ""
+
+
+class TrainingData(_Struct, frozen=True, kw_only=True):
+    start: str  # RFC 3339; empty where the data has no times
+    end: str
+    rows: int
+    series: int
+
+
+class Manifest(_Struct, frozen=True, kw_only=True):
+    format_version: int
+    version: str
+    created: str  # RFC 3339
+    features: list[str]
+    window: int
+    scales: list[int]
+    normalisation: Normalisation
+    experts: list[Expert]
+    fusion: Literal["sum", "max", "l2"] = "sum"
+    levels: Levels
+    threshold: Threshold = Threshold()
+    transforms: list[str] = []
+    model: str  # name of the architecture
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    tolerance: float = 1e-4  # relative, of the golden scores
+    metrics: dict[str, float] = {}
+    training: TrainingData
+    torch: str
+    sha256: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesTable:
+    """What the trainer learnt of each series; columns of n rows."""
+
+    row: Mapping[str, int]
+    center: NDArray[np.float64]  # [n, F] in the input's units
+    scale: NDArray[np.float64]  # [n, F]
+    score_location: NDArray[np.float64]  # [n] of the transformed score (see Levels)
+    score_spread: NDArray[np.float64]  # [n]
+    score_mean: NDArray[np.float64]  # [n] of the held-out scores themselves
+    score_std: NDArray[np.float64]  # [n]
+    interval: NDArray[np.float64]  # [n] ms between samples, median
+
+    @staticmethod
+    def columns() -> tuple[str, ...]:
+        return (
+            "center",
+            "scale",
+            "score_location",
+            "score_spread",
+            "score_mean",
+            "score_std",
+            "interval",
+        )
+
+    def to_bytes(self) -> bytes:
+        names = np.array(list(self.row), dtype=np.str_)
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer, series=names, **{name: getattr(self, name) for name in self.columns()}
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SeriesTable:
+        arrays = _npz(data, SERIES, ("series", *cls.columns()))
+        names = arrays.pop("series").tolist()
+        lengths = {len(array) for array in arrays.values()} | {len(names)}
+        if len(lengths) != 1 or len(set(names)) != len(names):
+            raise BundleError(f"{SERIES}: columns of different lengths, or a series twice")
+        return cls(row={name: row for row, name in enumerate(names)}, **arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Windows of one scale and the scores that the module gave them at export."""
+
+    windows: NDArray[np.float32]  # [B, 60, F]
+    center: NDArray[np.float32]  # [B, F]
+    scale: NDArray[np.float32]  # [B, F]
+    scores: NDArray[np.float32]  # [B, E]
+
+
+def golden_to_bytes(golden: Mapping[int, Golden]) -> bytes:
+    buffer = io.BytesIO()
+    arrays = {
+        f"{name}_{scale}": getattr(part, name)
+        for scale, part in golden.items()
+        for name in ("windows", "center", "scale", "scores")
+    }
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle in memory."""
+
+    path: Path
+    manifest: Manifest
+    series: SeriesTable
+    files: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    def module(self, scale: int) -> bytes:
+        """The TorchScript archive of one scale."""
+        return self.files[module_name(scale)]
+
+    def golden(self, scale: int) -> Golden:
+        names = ("windows", "center", "scale", "scores")
+        arrays = _npz(self.files[GOLDEN], GOLDEN, tuple(f"{name}_{scale}" for name in names))
+        return Golden(**{name: arrays[f"{name}_{scale}"] for name in names})
+
+
+def module_name(scale: int) -> str:
+    return f"model-{scale}.pt"
+
+
+def _npz(data: bytes, name: str, columns: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {column: archive[column] for column in columns}
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{name}: {error}") from error
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and verify the bundle in a folder. Raises BundleError where it is not as listed."""
+    try:
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+    except OSError as error:
+        raise BundleError(f"{path / MANIFEST}: {error.strerror}; not a whole bundle") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path / MANIFEST}: {error}") from error
+    _check(manifest, path)
+    files: dict[str, bytes] = {}
+    for name, expected in manifest.sha256.items():
+        try:
+            data = (path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path / name}: {error.strerror}") from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != expected:
+            raise BundleError(
+                f"{path / name}: sha256 {found[:12]}... is not the manifest's {expected[:12]}...; "
+                "the file was damaged or changed, publish the bundle again"
+            )
+        files[name] = data
+    series = SeriesTable.from_bytes(files[SERIES])
+    width = len(manifest.features)
+    if series.center.shape != (len(series.row), width) or series.scale.shape != series.center.shape:
+        raise BundleError(f"{path / SERIES}: not {width} features wide")
+    return Bundle(path, manifest, series, files)
+
+
+def _check(manifest: Manifest, path: Path) -> None:
+    needed = {SERIES, GOLDEN, *(module_name(scale) for scale in manifest.scales)}
+    problem = ""
+    if manifest.format_version != FORMAT_VERSION:
+        problem = (
+            f"format version {manifest.format_version}, this program reads {FORMAT_VERSION}; "
+            "train it again or update the program"
+        )
+    elif manifest.version != path.name:
+        problem = f"version {manifest.version!r} in a folder named {path.name!r}"
+    elif manifest.window != WINDOW:
+        problem = f"window of {manifest.window} steps, must be {WINDOW}"
+    elif not manifest.features or len(set(manifest.features)) != len(manifest.features):
+        problem = "features must be named, each once"
+    elif not manifest.scales or min(manifest.scales) < 1:
+        problem = "scales must be whole numbers >= 1"
+    elif manifest.transforms:
+        problem = f"unknown transforms {manifest.transforms}"
+    elif not manifest.experts or any(e.scale not in manifest.scales for e in manifest.experts):
+        problem = "every expert needs one of the scales"
+    elif len(manifest.levels.z) != len(manifest.levels.level) or len(manifest.levels.z) < 2:
+        problem = "levels need at least two knots"
+    elif missing := needed - manifest.sha256.keys():
+        problem = f"no digest for {', '.join(sorted(missing))}"
+    elif any(Path(name).name != name for name in manifest.sha256):
+        problem = "file names must not hold a path"
+    if problem:
+        raise BundleError(f"{path / MANIFEST}: {problem}")
+
+
+class Registry:
+    """A folder of bundles, a CURRENT pointer, and the HISTORY of what was promoted."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def versions(self) -> list[str]:
+        """Whole bundles, oldest first by name (names start with their time of creation)."""
+        if not self.path.is_dir():
+            return []
+        return sorted(
+            p.parent.name for p in self.path.glob(f"*/{MANIFEST}") if p.parent.name[0] != "."
+        )
+
+    def current(self) -> str:
+        """The promoted version. Raises BundleError where there is none."""
+        try:
+            version = (self.path / "CURRENT").read_text("utf-8").strip()
+        except FileNotFoundError:
+            raise BundleError(
+                f"{self.path}: no CURRENT bundle; `stream-trainer fit --out {self.path}` makes one"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{self.path / 'CURRENT'}: {error}") from error
+        if not _VERSION.fullmatch(version):
+            raise BundleError(f"{self.path / 'CURRENT'}: {version[:40]!r} is not a version")
+        return version
+
+    def load(self, version: str | None = None) -> Bundle:
+        return load_bundle(self.path / (version or self.current()))
+
+    def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
+        """Write a bundle whole or not at all, without promoting it; returns its version."""
+        if not _VERSION.fullmatch(manifest.version):
+            raise BundleError(f"{manifest.version!r} is not a version")
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        manifest = msgspec.structs.replace(manifest, sha256=digests)
+        target = self.path / manifest.version
+        _check(manifest, target)
+        if target.exists():
+            raise BundleError(f"{target}: exists already")
+        self.path.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=self.path))
+        try:
+            staging.chmod(0o755)
+            for name, data in files.items():
+                _write(staging / name, data)
+            encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+            _write(staging / MANIFEST, encoded)
+            _sync_folder(staging)
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        _sync_folder(self.path)
+        return manifest.version
+
+    def promote(self, version: str) -> None:
+        """Point CURRENT at a version after verifying it; one atomic rename."""
+        self.load(version)
+        with (self.path / "HISTORY").open("a", encoding="utf-8") as history:
+            history.write(version + "\n")
+        self._point(version)
+
+    def rollback(self) -> str:
+        """Point CURRENT back at the version promoted before it; returns that version."""
+        path = self.path / "HISTORY"
+        history = path.read_text("utf-8").split() if path.exists() else []
+        if len(history) < 2:
+            raise BundleError(f"{self.path}: nothing was promoted before {self.current()}")
+        self.load(history[-2])
+        _write(self.path / ".HISTORY", ("\n".join(history[:-1]) + "\n").encode())
+        (self.path / ".HISTORY").replace(path)
+        self._point(history[-2])
+        return history[-2]
+
+    def _point(self, version: str) -> None:
+        descriptor, name = tempfile.mkstemp(prefix=".CURRENT-", dir=self.path)
+        os.close(descriptor)
+        pointer = Path(name)
+        pointer.chmod(0o644)
+        _write(pointer, (version + "\n").encode())
+        pointer.replace(self.path / "CURRENT")
+        _sync_folder(self.path)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

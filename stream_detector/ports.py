@@ -1,0 +1,168 @@
+"""Protocols at the seams: what the loop asks of the world outside.
+
+An adapter implements one of these and knows no other; the two `cli.py` choose which to use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stream_detector.bundle import Bundle
+    from stream_detector.records import (
+        AnomalyEvent,
+        Message,
+        Partition,
+        Record,
+        Rejected,
+        ScaleScores,
+        Verdicts,
+    )
+
+
+class SourceError(Exception):
+    """The input cannot be read or committed any more; the message says what to do."""
+
+
+class SinkError(Exception):
+    """A message was not delivered within the configured time; nothing above it may be committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """One answer of a source. Changes of assignment come before the records of the same answer."""
+
+    records: Sequence[Record] = ()
+    assigned: frozenset[Partition] = frozenset()
+    revoked: frozenset[Partition] = frozenset()  # drop their state; no commit is possible any more
+    finished: bool = False  # the input ended: files, never a topic
+
+
+class Position(NamedTuple):
+    offset: int  # the next offset to read
+    metadata: str = ""
+
+
+class Source(Protocol):
+    """Where records come from. Called from one thread only."""
+
+    def poll(self, timeout: float, max_records: int) -> Polled:
+        """Wait up to `timeout` seconds for records.
+
+        Whoever calls has already acknowledged (see `acknowledge`) all that earlier polls returned,
+        so that a partition may be handed over inside this call.
+        """
+
+    def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
+        """Everything below these positions is dealt with and may be committed.
+
+        The source commits at its configured interval, when a partition is revoked, and on close.
+        """
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records between the position and the end of each assigned partition, without waiting."""
+
+    def close(self) -> None:
+        """Commit what was acknowledged and leave."""
+
+
+class Sink(Protocol):
+    """Where messages go. Called from one thread only."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message; blocks while more than the configured number is in flight."""
+
+    def flush(self) -> None:
+        """Wait until every queued message is acknowledged. Raises SinkError where one was not."""
+
+    def close(self) -> None: ...
+
+
+class Scores(NamedTuple):
+    scores: NDArray[np.float32]  # [B, E]
+    contribution: NDArray[np.float32]  # [B, F]
+    expected: NDArray[np.float32]  # [B, F], relative to the anchor like the windows
+
+
+class Scorer(Protocol):
+    """The loaded modules of one bundle, verified and warm. Tiles have one of `rungs` rows."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Tile sizes, ascending, that give bit-identical rows on this machine."""
+
+    def score(
+        self,
+        scale: int,
+        windows: NDArray[np.float32],  # [B, 60, F] relative to the anchor
+        center: NDArray[np.float32],  # [B, F] relative to the anchor
+        spread: NDArray[np.float32],  # [B, F]
+    ) -> Scores: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What serves a group: a verified bundle and its warm scorer."""
+
+    bundle: Bundle
+    scorer: Scorer
+
+
+class ModelFeed(Protocol):
+    """New models for groups, loaded, verified and warmed off the loop's thread."""
+
+    def take(self) -> Mapping[str, Model]:
+        """Group -> model that became ready since the last call; empty most of the time."""
+
+    def close(self) -> None: ...
+
+
+class NormalStore(Protocol):
+    """Keeps what the detector saw, beside its verdict, for the trainer; off the hot path."""
+
+    def record(self, verdicts: Verdicts) -> None: ...
+
+    def close(self) -> None:
+        """Write what is buffered."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the loop did in one turn; telemetry turns it into metrics, endpoints into health."""
+
+    polled: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)  # Outcome name, lower case -> samples
+    scores: list[ScaleScores] = field(default_factory=list)
+    events: list[AnomalyEvent] = field(default_factory=list)
+    event_latencies: list[float] = field(default_factory=list)  # s, record time -> acknowledgement
+    rejected: list[Rejected] = field(default_factory=list)
+    stages: dict[str, float] = field(default_factory=dict)  # decode, windows, score, ... -> s
+    series: dict[str, int] = field(default_factory=dict)  # state -> series held
+    event_time_lag: float | None = None  # s between the newest sample and the clock
+
+
+class Telemetry(Protocol):
+    def turn(self, progress: Progress) -> None:
+        """One turn of the loop ended."""
+
+    def lag(self, lag: Mapping[Partition, int]) -> None: ...
+
+    def model(self, group: str, version: str) -> None:
+        """This version now serves the group."""
+
+    def reload(self, outcome: str) -> None:
+        """A reload ended: `swapped`, `refused` or `incompatible`."""
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never goes back."""
