@@ -1,0 +1,124 @@
+"""From expert scores to levels: smoothing, tails, fusion, transform, knots.
+
+The trainer calibrates with these functions and the engine applies them, so the two cannot drift
+apart. All of them work element by element on contiguous columns: what comes out for a window does
+not depend on which windows it was computed beside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from stream_detector.bundle import Levels, Tail
+
+Rule = Literal["sum", "max", "l2"]
+
+UPPER_QUANTILE = 0.9
+Z_OF_UPPER = 1.2815515655446004
+"""The standard normal's quantile at UPPER_QUANTILE."""
+
+
+def tail(
+    scores: NDArray[np.float32],  # [n] of one expert, smoothed
+    at: float,
+    excess: float,
+    slope: float,
+) -> NDArray[np.float32]:  # [n]
+    """(s - at) / excess above `at`; below it the same times `slope`, so that order is kept."""
+    scaled = (np.ascontiguousarray(scores, dtype=np.float32) - np.float32(at)) / np.float32(excess)
+    return np.where(scaled > 0, scaled, scaled * np.float32(slope)).astype(np.float32)
+
+
+def excess_of(scores: NDArray[np.float32], rule: Tail | None) -> NDArray[np.float32]:
+    """The tail excess of one expert's scores [n]; the scores themselves where it has no tail."""
+    if rule is None:
+        return np.ascontiguousarray(scores, dtype=np.float32)
+    return tail(scores, rule.at, rule.excess, rule.slope)
+
+
+def fuse(
+    excess: NDArray[np.float32],  # [n, X]
+    rule: Rule,
+    weights: ArrayLike,  # [X]
+) -> NDArray[np.float32]:  # [n]
+    """One score from X experts: weighted sum, largest weighted, or root of weighted squares.
+
+    `l2` keeps the sign of nothing: negative excess counts as none.
+    """
+    factors = np.asarray(weights, dtype=np.float32)
+    total = np.zeros(len(excess), dtype=np.float32)
+    if rule == "max":
+        total.fill(-np.inf)
+    for column, weight in enumerate(factors):
+        part = np.ascontiguousarray(excess[:, column], dtype=np.float32)
+        if rule == "sum":
+            total += weight * part
+        elif rule == "max":
+            np.maximum(total, weight * part, out=total)
+        else:
+            positive = np.maximum(part, np.float32(0.0))
+            total += weight * positive * positive
+    return np.sqrt(total) if rule == "l2" else total
+
+
+def transformed(score: NDArray[np.floating], levels: Levels) -> NDArray[np.float64]:
+    """Fused score [n] -> t: itself, or ln(max(score, 0) + epsilon)."""
+    t = np.ascontiguousarray(score, dtype=np.float64)
+    if levels.transform == "identity":
+        return t
+    return np.log(np.maximum(t, 0.0) + levels.epsilon)
+
+
+def untransformed(t: NDArray[np.floating], levels: Levels) -> NDArray[np.float64]:
+    """The fused score [n] that gives t; not below zero with transform `log`."""
+    value = np.ascontiguousarray(t, dtype=np.float64)
+    if levels.transform == "identity":
+        return value
+    return np.maximum(np.exp(value) - levels.epsilon, 0.0)
+
+
+def usual(
+    t: NDArray[np.floating],  # [n], finite
+    least: float = 0.0,
+) -> tuple[float, float]:
+    """Location and spread of transformed scores: the median, and the upper side's spread.
+
+    The spread is (90% quantile - median) / 1.28, so that for normal values it is their standard
+    deviation. Only the upper side counts, because alarms come from there. It is at least `least`.
+    """
+    median, upper = np.quantile(np.asarray(t, dtype=np.float64), (0.5, UPPER_QUANTILE))
+    return float(median), float(max((upper - median) / Z_OF_UPPER, least))
+
+
+def level_of(
+    z: ArrayLike,  # [n]
+    knots_z: Sequence[float],  # [K] strictly ascending
+    knots_level: Sequence[float],  # [K] strictly ascending
+    slope: float,
+) -> NDArray[np.float64]:  # [n]
+    """z -> level: straight between the knots, level of the first below it, `slope` above the last.
+
+    NaN stays NaN.
+    """
+    value = np.ascontiguousarray(z, dtype=np.float64)
+    inside = np.interp(value, knots_z, knots_level)
+    return inside + slope * np.maximum(value - knots_z[-1], 0.0)
+
+
+def z_of(
+    level: ArrayLike,  # [n]
+    knots_z: Sequence[float],
+    knots_level: Sequence[float],
+    slope: float,
+) -> NDArray[np.float64]:  # [n]
+    """The smallest z that has this level: the inverse of `level_of` from the first knot up."""
+    value = np.ascontiguousarray(level, dtype=np.float64)
+    inside = np.interp(value, knots_level, knots_z)
+    return inside + np.maximum(value - knots_level[-1], 0.0) / slope
