@@ -1,0 +1,66 @@
+"""Files of samples -> columns: CSV, NDJSON, Parquet, npy, npz, or a folder of them.
+
+How a file is understood, the same for training, evaluation and replay:
+
+- Time: the column called timestamp, time, datetime, date or ds (any case), or the one named. Text
+  is ISO 8601 / RFC 3339, naive = UTC; numbers are since 1970, in the unit that their size tells.
+  Without one, sample i of a series is at i * 1000 ms.
+- Series: the column called series, or the one named; else the file's stem.
+- Features: all other columns that hold numbers (told from the first 1,000 rows), save labels such
+  as anomaly or level; or the ones named. A CSV file without a header has `value`, or f0, f1, ...
+- Missing: empty, na, n/a, nan, null, none. Text among numbers is an error that names its place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stream_detector.formats.tables.arrays import read_npy, read_npz
+from stream_detector.formats.tables.delimited import read_delimited
+from stream_detector.formats.tables.layout import Wanted
+from stream_detector.formats.tables.ndjson import read_ndjson
+from stream_detector.formats.tables.parquet import read_parquet
+from stream_detector.formats.tables.paths import DELIMITED, NDJSON, data_files
+from stream_detector.formats.tables.table import Table, TableError, regroup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+__all__ = ["Table", "TableError", "data_files", "read_tables"]
+
+_READERS = {
+    **dict.fromkeys(DELIMITED, read_delimited),
+    **dict.fromkeys(NDJSON, read_ndjson),
+    ".parquet": read_parquet,
+    ".npy": read_npy,
+    ".npz": read_npz,
+}
+
+
+def read_tables(
+    path: Path,
+    *,
+    series_column: str | None = None,
+    timestamp_column: str | None = None,
+    features: Sequence[str] | None = None,
+    chunk_rows: int = 50_000,
+) -> Iterator[Table]:
+    """Samples of a file or of all files below a folder, in order, `chunk_rows` at a time.
+
+    A table never spans two files. Memory is bounded by the chunk (npz: by the file).
+    Raises TableError, for a path that holds no sample too.
+    """
+    if chunk_rows < 1:
+        raise ValueError("chunk_rows must be at least 1")
+    wanted = Wanted(series_column, timestamp_column, None if features is None else tuple(features))
+    empty = True
+    for file in data_files(path):
+        try:
+            for table in regroup(_READERS[file.suffix.lower()](file, wanted), chunk_rows):
+                empty = False
+                yield table
+        except OSError as error:
+            raise TableError(file, error.strerror or str(error)) from error
+    if empty:
+        raise TableError(path, "no rows of samples")
