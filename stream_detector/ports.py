@@ -132,6 +132,33 @@ class NormalStore(Protocol):
         """Write what is buffered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a normal store holds of one group; n rows by series and time, each (series, time) once.
+
+    `series` names all series in order, `code` is each row's place among them; a row that was
+    written again is there as it was written last.
+    """
+
+    features: tuple[str, ...]
+    series: tuple[str, ...]
+    code: NDArray[np.int64]  # [n]
+    timestamp: NDArray[np.int64]  # [n] ms UTC
+    values: NDArray[np.float64]  # [n, F]; NaN where the last value was held
+    level: NDArray[np.float64]  # [n]; NaN before the first scored window
+    anomalous: NDArray[np.bool_]  # [n]
+    skipped: tuple[str, ...] = ()  # files that could not be used, and why
+
+
+class StoreReader(Protocol):
+    """The trainer's view of a normal store."""
+
+    def groups(self) -> Sequence[str]: ...
+
+    def read(self, group: str, since: int | None = None) -> Stored:
+        """Samples of a group from `since` (ms UTC) on; no rows where there are none."""
+
+
 @dataclass(slots=True)
 class Progress:
     """What the loop did in one turn; telemetry turns it into metrics, endpoints into health."""
