@@ -167,20 +167,20 @@ class Fleet:
         if key in self._blocks:
             return self._blocks[key]
         members = self._members[machine.group]
-        block = self._normal(members, number)
+        course = self._normal(members, number)
         first = number * _BLOCK
         rows = {s.index: s.row for s in members}
         for label in self.labels:
             if label.series in rows and label.start < first + _BLOCK and label.end >= first:
-                self._apply(label, block[rows[label.series]], first)
+                self._apply(label, course[rows[label.series]], first)
         center = np.array([s.center for s in members])[:, None]
         spread = np.array([s.spread for s in members])[:, None]
         # Sensors have a resolution: about a thousandth of their movement, whole decimals.
         unit = 10.0 ** (3 - np.floor(np.log10(spread)))
-        units = center + spread * block
+        units = center + spread * course
         coarse = np.maximum(1.0, np.rint(1 / unit))  # exact, where a unit is a small fraction
         fine = np.rint(units * unit) / unit
-        block = np.where(unit >= 1, fine, np.rint(units / coarse) * coarse).astype(np.float64)
+        block: NDArray[np.float64] = np.where(unit >= 1, fine, np.rint(units / coarse) * coarse)
         self._blocks[key] = block
         while len(self._blocks) > 2 * len(self.machines):
             self._blocks.popitem(last=False)
