@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 Rule = Literal["sum", "max", "l2"]
 
-UPPER_QUANTILE = 0.9
 Z_OF_UPPER = 1.2815515655446004
-"""The standard normal's quantile at UPPER_QUANTILE."""
+"""The standard normal's 90% quantile."""
+
+UPPER = 2.5066282746310002
+"""sqrt(2 pi): mean of the positive part of a normal variable -> its standard deviation."""
+
+_ROUNDS = 30
+"""Rounds until `usual` has settled."""
 
 
 def tail(
@@ -88,13 +93,20 @@ def usual(
     t: NDArray[np.floating],  # [n], finite
     least: float = 0.0,
 ) -> tuple[float, float]:
-    """Location and spread of transformed scores: the median, and the upper side's spread.
+    """Location and spread of transformed scores, as the engine follows them online.
 
-    The spread is (90% quantile - median) / 1.28, so that for normal values it is their standard
-    deviation. Only the upper side counts, because alarms come from there. It is at least `least`.
+    The location is where errors cut at one spread average to zero; the spread is sqrt(2 pi) times
+    the mean excess over it, cut at three spreads: for normal values their standard deviation. Only
+    the upper side makes the spread, because alarms come from there. It is at least `least`.
     """
-    median, upper = np.quantile(np.asarray(t, dtype=np.float64), (0.5, UPPER_QUANTILE))
-    return float(median), float(max((upper - median) / Z_OF_UPPER, least))
+    value = np.asarray(t, dtype=np.float64)
+    middle, upper = (float(part) for part in np.quantile(value, (0.5, 0.9)))
+    spread = max((upper - middle) / Z_OF_UPPER, least, 1e-12)
+    for _ in range(_ROUNDS):
+        excess = np.clip(value - middle, 0.0, 3.0 * spread)
+        spread = max(UPPER * float(excess.mean()), least, 1e-12)
+        middle += float(np.clip(value - middle, -spread, spread).mean())
+    return middle, spread
 
 
 def level_of(

@@ -1,0 +1,44 @@
+"""Architectures by name. A new one is a file beside this one and a line in MODELS.
+
+A model maps normalised windows [B, 60, F] to their reconstruction [B, 60, F] and must be one that
+TorchScript can compile. Its options are a Section, so that unknown ones are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from stream_detector.bundle import WINDOW
+from stream_detector.config import ConfigError, Section
+from trainer.models import dense_autoencoder, lstm_autoencoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+
+class Architecture(NamedTuple):
+    build: Callable[[int, int, Any], nn.Module]  # features, window, options
+    options: type[Section]
+
+
+MODELS = {
+    "lstm_autoencoder": Architecture(lstm_autoencoder.LstmAutoencoder, lstm_autoencoder.Options),
+    "dense_autoencoder": Architecture(dense_autoencoder.DenseAutoencoder, dense_autoencoder.Options),
+}
+
+
+def build(name: str, features: int, options: Mapping[str, Any]) -> nn.Module:
+    """A new model with fresh weights. Raises ConfigError for an unknown name or option."""
+    if name not in MODELS:
+        raise ConfigError(f"model.name: {name!r} is unknown; there are {', '.join(MODELS)}")
+    architecture = MODELS[name]
+    try:
+        chosen = msgspec.convert(dict(options), type=architecture.options)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"model.options: {error}") from error
+    return architecture.build(features, WINDOW, chosen)

@@ -1,0 +1,135 @@
+"""trainer.yaml -> frozen structs. Unknown keys are refused; each field tells meaning and unit.
+
+The descriptions here are the documentation: config/trainer.yaml repeats them and a test compares.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from stream_detector.config import Count, Positive, Section, Text, ThresholdRule
+
+Share = Annotated[float, Meta(gt=0, lt=1)]
+
+
+class Data(Section, frozen=True, kw_only=True):
+    path: Annotated[
+        str | None, Meta(description="File or folder to learn from; --data overrules it.")
+    ] = None
+    series_column: Annotated[
+        str | None, Meta(description="Column that names the series; null finds it by its name.")
+    ] = None
+    timestamp_column: Annotated[
+        str | None, Meta(description="Column that holds the time; null finds it by its name.")
+    ] = None
+    features: Annotated[
+        list[Text] | None, Meta(description="Columns to learn from, in order; null takes all.")
+    ] = None
+    missing: Annotated[
+        Literal["drop", "interpolate", "forward_fill"],
+        Meta(description="Missing values: drop the sample, draw a line, or repeat the last value."),
+    ] = "forward_fill"
+    fill_limit: Annotated[
+        Count,
+        Meta(description="Missing values in a row that are filled; beyond, samples are dropped."),
+    ] = 5
+
+
+class Split(Section, frozen=True, kw_only=True):
+    """The rest, at the end of each series, is the held-out part that calibration uses."""
+
+    train: Annotated[Share, Meta(description="Share of each series to fit, from its start.")] = 0.7
+    validation: Annotated[
+        Share, Meta(description="Share that comes next; decides when to stop.")
+    ] = 0.1
+
+    def __post_init__(self) -> None:
+        if self.train + self.validation >= 1:
+            raise ValueError("`train` and `validation` together must leave a held-out part")
+
+
+class Windows(Section, frozen=True, kw_only=True):
+    scales: Annotated[
+        list[Count],
+        Meta(min_length=1, description="Samples that make one step, one model for each scale."),
+    ] = field(default_factory=lambda: [1])
+    stride: Annotated[
+        Count, Meta(description="Samples between the starts of two training windows.")
+    ] = 1
+    max_windows: Annotated[
+        Count, Meta(description="Training windows per scale at most; more are drawn from.")
+    ] = 200_000
+
+
+class Fit(Section, frozen=True, kw_only=True):
+    epochs: Annotated[Count, Meta(description="Passes at most.")] = 40
+    windows_per_epoch: Annotated[
+        Count, Meta(description="Windows in one pass at most; each pass draws anew.")
+    ] = 4096
+    patience: Annotated[
+        Count, Meta(description="Stop after this many passes without a better validation error.")
+    ] = 6
+    batch: Annotated[Count, Meta(description="Windows in one step of the optimiser.")] = 64
+    learning_rate: Annotated[Positive, Meta(description="Adam's step size.")] = 0.003
+    time_limit: Annotated[
+        float | None,
+        Meta(
+            description="Seconds to fit one scale; null has no limit. With a limit the result "
+            "depends on how fast the machine is.",
+            gt=0,
+        ),
+    ] = None
+    seed: Annotated[
+        int, Meta(ge=0, description="Equal seeds give equal models on the same CPU.")
+    ] = 0
+    device: Annotated[
+        Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")],
+        Meta(description="Where to fit: auto, cpu, cuda or cuda:N."),
+    ] = "auto"
+    threads: Annotated[
+        int | None, Meta(description="CPU threads; null leaves it to torch.", ge=1)
+    ] = None
+
+
+class Calibration(Section, frozen=True, kw_only=True):
+    alarm_budget: Annotated[
+        Positive, Meta(description="False episodes accepted per series and day.")
+    ] = 1.0
+    threshold: Annotated[
+        ThresholdRule | None, Meta(description="A fixed threshold instead of the alarm budget.")
+    ] = None
+    max_windows: Annotated[
+        Count, Meta(description="Held-out windows per scale at most, the latest of each series.")
+    ] = 200_000
+    smoothing: Annotated[
+        Count, Meta(description="Steps of the causal mean of the reconstruction error; 1 is none.")
+    ] = 1
+
+    def __post_init__(self) -> None:
+        rule = self.threshold
+        if rule and sum(part is not None for part in (rule.level, rule.quantile, rule.sigma)) != 1:
+            raise ValueError("`threshold` needs one of level, quantile, sigma")
+
+
+class ModelChoice(Section, frozen=True, kw_only=True):
+    name: Annotated[
+        Text, Meta(description="Architecture: lstm_autoencoder or dense_autoencoder.")
+    ] = "lstm_autoencoder"
+    options: Annotated[
+        dict[str, Any], Meta(description="Sizes of the architecture, e.g. {hidden: 64}.")
+    ] = {}
+
+
+class TrainerConfig(Section, frozen=True, kw_only=True):
+    data: Annotated[Data, Meta(description="What to learn from.")] = Data()
+    scaling: Annotated[
+        Literal["minmax", "standard", "robust"],
+        Meta(description="How values are normalised, fitted on the training part of each series."),
+    ] = "standard"
+    split: Annotated[Split, Meta(description="Chronological shares of each series.")] = Split()
+    windows: Annotated[Windows, Meta(description="What the model sees at once.")] = Windows()
+    model: Annotated[ModelChoice, Meta(description="What is fitted.")] = ModelChoice()
+    fit: Annotated[Fit, Meta(description="How it is fitted.")] = Fit()
+    calibration: Annotated[Calibration, Meta(description="From errors to levels.")] = Calibration()

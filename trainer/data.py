@@ -1,0 +1,154 @@
+"""Files -> clean arrays, one SeriesData per series. Reading is left to formats.tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_detector.formats.tables import TableError, read_tables
+from trainer.config import Data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from stream_detector.formats.tables import Table
+
+
+class DataError(Exception):
+    """Data that cannot be learnt from; one line that names the place and the remedy."""
+
+
+def _no_breaks() -> NDArray[np.int64]:
+    return np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesData:
+    """One series in time order, complete: every value is finite and no time comes twice."""
+
+    name: str
+    timestamp: NDArray[np.int64]  # [n] ms UTC, ascending
+    values: NDArray[np.float64]  # [n, F]
+    breaks: NDArray[np.int64] = field(default_factory=_no_breaks)
+    """Rows that begin a new run, after something was cut out; no window crosses them."""
+
+    def __len__(self) -> int:
+        return len(self.timestamp)
+
+    @property
+    def interval(self) -> float:
+        """Median ms between samples; 0 where there is only one."""
+        return float(np.median(np.diff(self.timestamp))) if len(self) > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    features: list[str]
+    series: list[SeriesData]  # by name
+
+    @property
+    def rows(self) -> int:
+        return sum(len(one) for one in self.series)
+
+
+def load(path: Path, config: Data | None = None) -> Dataset:
+    """Read a file or a folder and clean it. Raises DataError where that gives no series."""
+    config = config or Data()
+    tables = read_tables(
+        path,
+        series_column=config.series_column,
+        timestamp_column=config.timestamp_column,
+        features=config.features,
+    )
+    try:
+        return assemble(tables, str(path), config)
+    except TableError as error:
+        raise DataError(str(error)) from error
+
+
+def assemble(tables: Iterable[Table], place: str, config: Data) -> Dataset:
+    """Chunks of any number of series -> one clean Dataset. `place` names the data in errors."""
+    features = list(config.features) if config.features else []
+    times: dict[str, list[NDArray[np.int64]]] = {}
+    values: dict[str, list[NDArray[np.float64]]] = {}
+    for table in tables:
+        features = features or list(table.features)
+        columns = _columns(table.features, features, place)
+        for name, rows in _rows_by_series(table.series):
+            times.setdefault(name, []).append(table.timestamp[rows])
+            values.setdefault(name, []).append(table.values[rows][:, columns])
+    cleaned = (
+        clean(name, np.concatenate(times[name]), np.concatenate(values[name]), config)
+        for name in sorted(times)
+    )
+    series = [one for one in cleaned if len(one)]
+    if not series:
+        raise DataError(f"{place}: no complete samples; name the columns under `data` in --config")
+    return Dataset(features, series)
+
+
+def _columns(found: Sequence[str], wanted: Sequence[str], place: str) -> list[int]:
+    if missing := [name for name in wanted if name not in found]:
+        raise DataError(
+            f"{place}: a file has the features {', '.join(found)} and lacks {', '.join(missing)}; "
+            "all files of one model need the same features, see data.features"
+        )
+    return [list(found).index(name) for name in wanted]
+
+
+def _rows_by_series(
+    series: Sequence[str],
+) -> Iterable[tuple[str, slice | NDArray[np.int64]]]:
+    if len(set(series)) == 1:
+        return [(series[0], slice(None))]
+    names, inverse = np.unique(np.asarray(series, dtype=object), return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    ends = np.cumsum(np.bincount(inverse, minlength=len(names)))
+    return [
+        (str(name), order[start:end])
+        for name, start, end in zip(names, [0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def clean(
+    name: str,
+    timestamp: NDArray[np.int64],  # [n] in any order
+    values: NDArray[np.float64],  # [n, F], missing ones not finite
+    config: Data,
+) -> SeriesData:
+    """Sort by time, keep the first of samples with the same time, deal with missing values."""
+    order = np.argsort(timestamp, kind="stable")
+    timestamp, values = timestamp[order], values[order]
+    first = np.ones(len(timestamp), dtype=np.bool_)
+    first[1:] = timestamp[1:] != timestamp[:-1]
+    timestamp, values = timestamp[first], values[first].copy()
+    values[~np.isfinite(values)] = np.nan
+    if config.missing != "drop":
+        for column in values.T:
+            _fill(column, timestamp, config)
+    complete = ~np.isnan(values).any(axis=1)
+    return SeriesData(name, timestamp[complete], values[complete])
+
+
+def _fill(column: NDArray[np.float64], timestamp: NDArray[np.int64], config: Data) -> None:
+    """Fill gaps of at most `fill_limit` samples in place; longer ones and the edges stay NaN."""
+    present = np.flatnonzero(~np.isnan(column))
+    if not len(present) or len(present) == len(column):
+        return
+    rows = np.arange(len(column))
+    before = np.searchsorted(present, rows, side="right") - 1  # the last value at or before
+    known = (before >= 0) & (before < len(present) - 1)
+    gap = np.zeros(len(column), dtype=np.int64)
+    gap[known] = present[before[known] + 1] - present[before[known]] - 1
+    if config.missing == "interpolate":
+        wanted = np.isnan(column) & known & (gap <= config.fill_limit)
+        column[wanted] = np.interp(timestamp[wanted], timestamp[present], column[present])
+    else:
+        age = rows - present[np.maximum(before, 0)]
+        wanted = np.isnan(column) & (before >= 0) & (age <= config.fill_limit)
+        column[wanted] = column[present[before[wanted]]]

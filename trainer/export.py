@@ -1,0 +1,219 @@
+"""A fitted model -> TorchScript and a bundle. All that the trainer knows of torch.jit is here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stream_detector.bundle import (
+    FORMAT_VERSION,
+    GOLDEN,
+    SERIES,
+    WINDOW,
+    Golden,
+    Manifest,
+    golden_to_bytes,
+    module_name,
+)
+from stream_detector.ports import Scores
+from trainer.preprocess import CLIP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from numpy.typing import NDArray
+
+    from stream_detector.bundle import (
+        Expert,
+        Levels,
+        Normalisation,
+        SeriesTable,
+        Threshold,
+        TrainingData,
+    )
+
+OUTPUTS = ("reconstruction", "newest")
+"""The experts that every exported module returns, by column."""
+
+TILE = 256
+GOLDEN_NORMAL, GOLDEN_SHIFTED, GOLDEN_SPIKY = 256, 64, 64
+
+
+class Exported(nn.Module):
+    """Around a model of normalised windows: the contract of a bundle's module.
+
+    Scores are squared errors in normalised units: `reconstruction` is the mean over the window,
+    `newest` that of the newest step, so that a spike shows at once. A feature's contribution is
+    its share of the sum of both.
+    """
+
+    def __init__(self, model: nn.Module, clip: float = CLIP) -> None:
+        super().__init__()
+        self.model = model
+        self.clip = clip
+
+    def forward(
+        self,
+        windows: Tensor,  # [B, 60, F] relative to the anchor
+        center: Tensor,  # [B, F] relative to the anchor
+        scale: Tensor,  # [B, F]
+    ) -> tuple[Tensor, Tensor, Tensor]:  # [B, 2], [B, F], [B, F] relative to the anchor
+        x = (windows - center.unsqueeze(1)) / scale.unsqueeze(1)
+        x = x.clamp(-self.clip, self.clip)
+        reconstruction = self.model(x)
+        error = (x - reconstruction).square()
+        whole = error.mean(dim=1)  # [B, F]
+        newest = error[:, -1]  # [B, F]
+        scores = torch.stack((whole.mean(dim=1), newest.mean(dim=1)), dim=1)
+        shares = whole + newest
+        contribution = shares / shares.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        return scores, contribution, reconstruction[:, -1] * scale + center
+
+
+@contextmanager
+def _quiet_jit() -> Iterator[None]:
+    """TorchScript is the exchange format by decision; its deprecation is known."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+        yield
+
+
+def script(model: nn.Module) -> bytes:
+    """Compile a model of normalised windows to the archive of a bundle's module, for the CPU."""
+    buffer = io.BytesIO()
+    exported = Exported(model.cpu()).eval()
+    for parameter in exported.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    with _quiet_jit():
+        torch.jit.save(torch.jit.script(exported), buffer)
+    return buffer.getvalue()
+
+
+class Scripted:
+    """The archives of all scales, as calibration scores with them: a ports.Scorer of one rung.
+
+    Any number of windows may be given; they are scored in tiles, the last one padded.
+    """
+
+    def __init__(self, modules: Mapping[int, bytes]) -> None:
+        with _quiet_jit():
+            self._modules = {
+                scale: torch.jit.load(io.BytesIO(data), map_location="cpu").eval()
+                for scale, data in modules.items()
+            }
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        return (TILE,)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        return tuple(self._modules)
+
+    def score(
+        self,
+        scale: int,
+        windows: NDArray[np.float32],
+        center: NDArray[np.float32],
+        spread: NDArray[np.float32],
+    ) -> Scores:
+        module = self._modules[scale]
+        results: list[list[NDArray[np.float32]]] = []
+        with torch.inference_mode():
+            for start in range(0, len(windows), TILE):
+                tile = [_padded(part[start : start + TILE]) for part in (windows, center, spread)]
+                rows = min(TILE, len(windows) - start)
+                results.append([part[:rows].numpy() for part in module(*tile)])
+        if not results:
+            width = windows.shape[2]
+            empty = np.zeros((0, width), np.float32)
+            return Scores(np.zeros((0, len(OUTPUTS)), np.float32), empty, empty)
+        return Scores(*(np.concatenate(column) for column in zip(*results, strict=True)))
+
+
+def _padded(part: NDArray[np.float32]) -> Tensor:
+    full = np.empty((TILE, *part.shape[1:]), np.float32)
+    full[: len(part)] = part
+    full[len(part) :] = part[:1]
+    return torch.from_numpy(full)
+
+
+def golden(
+    scorer: Scripted,
+    scale: int,
+    windows: NDArray[np.float32],  # [n, 60, F] real ones, n >= 1
+    center: NDArray[np.float32],  # [n, F]
+    spread: NDArray[np.float32],  # [n, F]
+    seed: int = 0,
+) -> Golden:
+    """Windows and their scores for loaders to compare: real, shifted, and with a spike."""
+    rng = np.random.default_rng(seed)
+    total = GOLDEN_NORMAL + GOLDEN_SHIFTED + GOLDEN_SPIKY
+    rows = rng.choice(len(windows), total, replace=len(windows) < total)
+    chosen, width = windows[rows].copy(), spread[rows]
+    size = rng.uniform(1.0, 8.0, total).astype(np.float32) * rng.choice((-1, 1), total)
+    shifted = np.arange(GOLDEN_NORMAL, GOLDEN_NORMAL + GOLDEN_SHIFTED)
+    begin = rng.integers(0, WINDOW, total)
+    for row in shifted:
+        chosen[row, begin[row] :] += (size[row] * width[row]).astype(np.float32)
+    for row in range(GOLDEN_NORMAL + GOLDEN_SHIFTED, total):
+        at = WINDOW - 1 if row % 2 else begin[row]
+        chosen[row, at] += (5 * size[row] * width[row]).astype(np.float32)
+    scores = scorer.score(scale, chosen, center[rows], width).scores
+    return Golden(chosen, center[rows], width, scores)
+
+
+def bundle_files(
+    modules: Mapping[int, bytes], series: SeriesTable, golden_windows: Mapping[int, Golden]
+) -> dict[str, bytes]:
+    """Every file of the bundle but the manifest."""
+    return {
+        **{module_name(scale): data for scale, data in modules.items()},
+        SERIES: series.to_bytes(),
+        GOLDEN: golden_to_bytes(golden_windows),
+    }
+
+
+def manifest(
+    *,
+    created: datetime,
+    files: Mapping[str, bytes],
+    features: list[str],
+    scales: list[int],
+    normalisation: Normalisation,
+    experts: list[Expert],
+    levels: Levels,
+    threshold: Threshold,
+    model: str,
+    metrics: dict[str, float],
+    training: TrainingData,
+) -> Manifest:
+    """The manifest of these files; the version is the time of creation and a digest of them."""
+    content = hashlib.sha256()
+    for name in sorted(files):
+        content.update(files[name])
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        version=f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}",
+        created=created.isoformat(timespec="seconds"),
+        features=features,
+        window=WINDOW,
+        scales=scales,
+        normalisation=normalisation,
+        experts=experts,
+        levels=levels,
+        threshold=threshold,
+        model=model,
+        metrics=metrics,
+        training=training,
+        torch=str(torch.__version__),
+    )
