@@ -1,0 +1,248 @@
+"""Pictures of series, episodes and scores as PNG files. All that knows matplotlib is here.
+
+Colours are Okabe and Ito's, which colour-blind people can tell apart; what matters also differs by
+shape or place. Nothing here touches a display or matplotlib's global state.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+INK, GREY = "#222222", "#8A8A8A"
+BLUE, ORANGE, RED, SKY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9"
+DPI = 110
+STRIDE = 4.5
+"""Distance between the features of a strip, in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time in hours; `good` tells a found episode from a false one."""
+
+    start: float
+    end: float
+    text: str = ""
+    good: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """One series: its values, its level, what was wrong with it and what was said of it."""
+
+    title: str
+    features: Sequence[str]
+    hours: NDArray[np.float64]  # [n]
+    values: NDArray[np.float64]  # [n, F]
+    level: NDArray[np.float64]  # [n] NaN where there is none
+    threshold: float
+    faults: Sequence[Span]
+    episodes: Sequence[Span]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One feature around one episode."""
+
+    title: str
+    feature: str
+    hours: NDArray[np.float64]  # [n]
+    observed: NDArray[np.float64]  # [n]
+    expected: NDArray[np.float64]  # [n]
+    fault: Span | None
+    opened: float  # hours
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of one group as multiples of each series' threshold."""
+
+    title: str
+    normal: NDArray[np.float64]
+    faulty: NDArray[np.float64]
+
+
+def strips(path: Path, title: str, parts: Sequence[Strip]) -> None:
+    """Series as strip charts with true faults shaded, episodes marked, and the level beneath."""
+    heights = [ratio for part in parts for ratio in (1.0 + 0.35 * len(part.features), 0.9)]
+    figure = Figure(figsize=(13, 1.0 + 0.95 * sum(heights)), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=13, color=INK)
+    axes = figure.subplots(
+        2 * len(parts), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+    )[:, 0]
+    for part, above, below in zip(parts, axes[::2], axes[1::2], strict=True):
+        _values(above, part)
+        _level(below, part)
+    axes[-1].set_xlabel("hours since detection began")
+    figure.legend(
+        handles=[
+            Patch(facecolor=ORANGE, alpha=0.35, label="true fault"),
+            Line2D([], [], color=BLUE, lw=6, label="episode, found a fault"),
+            Line2D([], [], color=RED, lw=6, label="episode, false"),
+            Line2D([], [], color=INK, lw=1, label="level"),
+            Line2D([], [], color=INK, lw=1.2, ls="--", label="threshold"),
+        ],
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+    )
+    figure.savefig(path)
+
+
+def _values(ax: Axes, part: Strip) -> None:
+    center = np.median(part.values, axis=0)
+    spread = np.maximum(part.values.std(axis=0), 1e-12)
+    normal = np.clip((part.values - center) / spread, -3.5, 3.5)
+    places = STRIDE * np.arange(len(part.features))[::-1]
+    for column, place in enumerate(places):
+        ax.plot(part.hours, normal[:, column] + place, color=INK, lw=0.55)
+    low, high = places[-1] - 3.6, places[0] + 3.6
+    _shade(ax, part.faults)
+    for span in part.episodes:
+        color = BLUE if span.good else RED
+        wide = max(span.end - span.start, 0.004 * np.ptp(part.hours))
+        ax.broken_barh([(span.start, wide)], (low - 1.5, 1.2), color=color)
+    for span in part.faults:
+        ax.annotate(
+            span.text.replace("_", " "),
+            (span.start, high),
+            xytext=(0, 1),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=INK,
+            ha="left",
+            va="bottom",
+        )
+    ax.set_ylim(low - 1.8, high)
+    ax.set_yticks(places, [textwrap.fill(name.replace("_", " "), 12) for name in part.features])
+    ax.tick_params(axis="y", length=0, labelsize=8.5)
+    ax.set_title(part.title, loc="left", fontsize=10.5, color=INK, pad=14, fontweight="bold")
+    _plain(ax)
+
+
+def _level(ax: Axes, part: Strip) -> None:
+    top = 2.5 * part.threshold
+    ax.plot(part.hours, np.minimum(part.level, top), color=INK, lw=0.7)
+    ax.axhline(part.threshold, color=INK, lw=1.2, ls="--")
+    _shade(ax, part.faults)
+    ax.set_ylim(0, 1.05 * top)
+    ax.yaxis.set_major_locator(ticker.MaxNLocator(3, integer=True))
+    ax.set_ylabel("level", fontsize=8.5)
+    ax.tick_params(axis="y", labelsize=8)
+    ax.set_xlim(part.hours[0], part.hours[-1])
+    _plain(ax)
+
+
+def comparisons(path: Path, title: str, parts: Sequence[Comparison], columns: int = 2) -> None:
+    """Observed against expected around a few episodes, in the feature's own unit."""
+    rows = -(-len(parts) // columns)
+    figure = Figure(figsize=(13, 0.9 + 2.7 * rows), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=13, color=INK)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for part, ax in zip(parts, axes, strict=False):
+        if part.fault is not None:
+            _shade(ax, [part.fault])
+        ax.plot(part.hours, part.expected, color=SKY, lw=2.2, zorder=2)
+        ax.plot(part.hours, part.observed, color=INK, lw=1.0, zorder=3)
+        ax.axvline(part.opened, color=RED, lw=1.4, ls=":", zorder=4)
+        ax.set_title(part.title, loc="left", fontsize=9.5, color=INK)
+        ax.set_ylabel(part.feature.replace("_", " "), fontsize=9)
+        ax.yaxis.set_major_formatter(ticker.FuncFormatter(_quantity))
+        ax.set_xlim(part.hours[0], part.hours[-1])
+        ax.margins(y=0.08)
+        ax.tick_params(labelsize=8)
+        _plain(ax)
+    for ax in axes[len(parts) :]:
+        ax.set_axis_off()
+    for ax in axes[max(0, len(parts) - columns) : len(parts)]:
+        ax.set_xlabel("hours since detection began", fontsize=9)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=INK, lw=1.2, label="observed"),
+            Line2D([], [], color=SKY, lw=2.4, label="expected by the model"),
+            Patch(facecolor=ORANGE, alpha=0.35, label="true fault"),
+            Line2D([], [], color=RED, lw=1.6, ls=":", label="episode opened"),
+        ],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+    )
+    figure.savefig(path)
+
+
+def histograms(path: Path, title: str, parts: Sequence[Scores]) -> None:
+    """Scores of normal and faulty windows on log axes, with the threshold at 1."""
+    figure = Figure(figsize=(13, 4.4), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=13, color=INK)
+    axes = figure.subplots(1, len(parts), squeeze=False, sharey=True)[0]
+    everything = np.concatenate([np.r_[part.normal, part.faulty] for part in parts])
+    everything = everything[everything > 0]
+    low, high = np.log10(np.quantile(everything, 0.0005)), np.log10(everything.max())
+    bins = np.logspace(np.floor(2 * low) / 2, max(1.0, np.ceil(2 * high) / 2), 70)
+    for part, ax in zip(parts, axes, strict=True):
+        floor, most = bins[0], bins[-1]
+        ax.hist(np.clip(part.normal, floor, most), bins=bins, color=BLUE, alpha=0.75)
+        ax.hist(
+            np.clip(part.faulty, floor, most), bins=bins, histtype="step", color=RED, lw=1.8,
+        )  # fmt: skip
+        ax.axvline(1.0, color=INK, lw=1.4, ls="--")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.7)
+        above = np.mean(part.normal >= 1) if len(part.normal) else 0.0
+        found = np.mean(part.faulty >= 1) if len(part.faulty) else 0.0
+        ax.set_title(
+            f"{part.title}\nat or above 1: {above:.2%} of normal, {found:.0%} of faulty windows",
+            loc="left", fontsize=9.5, color=INK,
+        )  # fmt: skip
+        ax.set_xlabel("score / score at the series' threshold", fontsize=9)
+        _plain(ax)
+    axes[0].set_ylabel("windows")
+    figure.legend(
+        handles=[
+            Patch(facecolor=BLUE, alpha=0.75, label="normal windows"),
+            Patch(facecolor="none", edgecolor=RED, lw=1.8, label="windows that end in a fault"),
+            Line2D([], [], color=INK, lw=1.4, ls="--", label="threshold"),
+        ],
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
+    figure.savefig(path)
+
+
+def _shade(ax: Axes, faults: Sequence[Span]) -> None:
+    left, right = ax.get_xlim() if not faults else (faults[0].start, faults[-1].end)
+    least = 0.002 * (right - left)
+    for span in faults:
+        ax.axvspan(span.start, max(span.end, span.start + least), color=ORANGE, alpha=0.35, lw=0)
+
+
+def _quantity(value: float, _: Any) -> str:
+    """4.2e5 -> 420k: short, in the unit of the feature."""
+    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * factor:
+            return f"{value / factor:.5g}{suffix}"
+    return f"{value:.5g}"
+
+
+def _plain(ax: Axes) -> None:
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(GREY)
+    ax.tick_params(color=GREY, labelcolor=INK)
