@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stream_detector.formats.tables.arrays import read_npy, read_npz
 from stream_detector.formats.tables.delimited import read_delimited
 from stream_detector.formats.tables.layout import Wanted
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Table", "TableError", "data_files", "read_tables"]
+__all__ = ["Table", "TableError", "read_tables"]
 
 _READERS = {
     **dict.fromkeys(DELIMITED, read_delimited),
@@ -59,8 +61,21 @@ def read_tables(
         try:
             for table in regroup(_READERS[file.suffix.lower()](file, wanted), chunk_rows):
                 empty = False
-                yield table
+                yield _finite(table)
         except OSError as error:
             raise TableError(file, error.strerror or str(error)) from error
     if empty:
         raise TableError(path, "no rows of samples")
+
+
+def _finite(table: Table) -> Table:
+    infinite = np.isinf(table.values)
+    if infinite.any():
+        row, column = np.argwhere(infinite)[0]
+        raise TableError(
+            table.source,
+            "infinity is not a value; write nothing where it is missing",
+            row=table.first_row + int(row),
+            column=table.features[int(column)],
+        )
+    return table

@@ -28,20 +28,19 @@ _LIMIT_MS = 253_402_300_800_000  # the year 10000
 
 def number(text: str) -> float | None:
     """A finite number, or None where the value is missing. Raises ValueError for anything else."""
-    stripped = text.strip()
-    if stripped.lower() in MISSING:
-        return None
-    if "_" in stripped:  # float() would read 1_2, the name of something, as 12
-        raise ValueError(f"{_short(text)} is not a number")
     try:
-        value = float(stripped)
+        value = float(text)
     except ValueError:
+        if text.strip().lower() in MISSING:
+            return None
         raise ValueError(f"{_short(text)} is not a number") from None
+    if "_" in text:  # float() reads 1_2, the name of something, as 12
+        raise ValueError(f"{_short(text)} is not a number")
+    if math.isfinite(value):
+        return value
     if math.isnan(value):
         return None
-    if math.isinf(value):
-        raise ValueError(f"{_short(text)} is not a finite number")
-    return value
+    raise ValueError(f"{_short(text)} is not a finite number")
 
 
 def is_number(text: str) -> bool:
@@ -53,6 +52,13 @@ def is_number(text: str) -> bool:
 
 def is_missing(text: str) -> bool:
     return text.strip().lower() in MISSING
+
+
+def is_infinite(text: str) -> bool:
+    try:
+        return math.isinf(float(text))
+    except ValueError:
+        return False
 
 
 def floats(cells: Sequence[str]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -107,12 +108,19 @@ class DelimitedRows:
             raise TableError(self.source, "not UTF-8 text; save it as UTF-8") from error
 
 
-def read_delimited(source: Path, wanted: Wanted) -> Iterator[Table]:
-    with source.open(encoding="utf-8-sig", newline="") as file:
+@contextmanager
+def open_delimited(source: Path, wanted: Wanted, errors: str = "strict") -> Iterator[DelimitedRows]:
+    """`errors` is what to do with bytes that are not UTF-8, as in open()."""
+    with source.open(encoding="utf-8-sig", errors=errors, newline="") as file:
         try:
             rows = DelimitedRows(source, file, wanted)
         except UnicodeDecodeError as error:
             raise TableError(source, "not UTF-8 text; save it as UTF-8") from error
+        yield rows
+
+
+def read_delimited(source: Path, wanted: Wanted) -> Iterator[Table]:
+    with open_delimited(source, wanted) as rows:
         if rows.layout is None:
             return
         reader = _Columns(source, rows.names, rows.layout)

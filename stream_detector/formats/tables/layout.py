@@ -91,6 +91,19 @@ def choose(source: Path, names: Sequence[str], numeric: Collection[str], wanted:
     return Layout(series, timestamp, features)
 
 
+class Indices:
+    """Counts the samples of each series, where no column tells the time."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def next_time(self, series: str) -> int:
+        """Time of the next sample of this series, ms."""
+        index = self._seen.get(series, 0)
+        self._seen[series] = index + 1
+        return index * INDEX_STEP_MS
+
+
 class Builder:
     """Blocks of one file -> tables; fills in the stem and the index where columns are missing."""
 
@@ -98,7 +111,7 @@ class Builder:
         self._source = source
         self._features = features
         self._row = 0
-        self._seen: dict[str, int] = {}
+        self._indices = Indices()
 
     @property
     def row(self) -> int:
@@ -112,28 +125,14 @@ class Builder:
         values: NDArray[np.float64],  # [n, F]
     ) -> Table:
         rows = len(values)
-        if np.isinf(values).any():
-            row, column = np.argwhere(np.isinf(values))[0]
-            raise TableError(
-                self._source,
-                "infinity is not a value; leave the cell empty where it is missing",
-                row=self._row + int(row),
-                column=self._features[int(column)],
-            )
         if timestamp is None:
-            timestamp = self._indices(series, rows) * INDEX_STEP_MS
+            timestamp = self._times(series, rows)
         names = [self._source.stem] * rows if series is None else series
         table = Table(self._source, self._row, names, timestamp, values, self._features)
         self._row += rows
         return table
 
-    def _indices(self, series: list[str] | None, rows: int) -> NDArray[np.int64]:
+    def _times(self, series: list[str] | None, rows: int) -> NDArray[np.int64]:
         if series is None:
-            return np.arange(self._row, self._row + rows, dtype=np.int64)
-        return np.fromiter((self.index(name) for name in series), np.int64, rows)
-
-    def index(self, series: str) -> int:
-        """How many samples of this series came before; counts this one."""
-        index = self._seen.get(series, 0)
-        self._seen[series] = index + 1
-        return index
+            return np.arange(self._row, self._row + rows, dtype=np.int64) * INDEX_STEP_MS
+        return np.fromiter(map(self._indices.next_time, series), np.int64, rows)

@@ -14,7 +14,14 @@ import msgspec
 import numpy as np
 
 from stream_detector.formats.tables.cells import Times
-from stream_detector.formats.tables.layout import Builder, Wanted, choose, series_name, time_name
+from stream_detector.formats.tables.layout import (
+    Builder,
+    Indices,
+    Wanted,
+    choose,
+    series_name,
+    time_name,
+)
 from stream_detector.formats.tables.table import BLOCK_ROWS, PEEK_ROWS, TableError
 
 if TYPE_CHECKING:
@@ -79,7 +86,7 @@ def _rows(source: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, Row]]:
         number += 1
         try:
             decoded = _decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise TableError(source, f"not JSON: {error}", row=number) from error
         for row in decoded if isinstance(decoded, list) else [decoded]:
             if not isinstance(row, dict):
@@ -101,6 +108,7 @@ class _Blocks:
         self._positional = positional
         self._wanted = wanted
         self._guessed, self._given = Times(), Times("ms")
+        self._indices = Indices()
         self._builder = Builder(source, self._layout.features)
 
     def table(self, block: list[tuple[int, Row]]) -> Table:
@@ -123,7 +131,7 @@ class _Blocks:
     def _time(self, line: int, row: Row, series: str) -> int:
         name = self._wanted.timestamp_column or time_name(row)
         if self._layout.timestamp is None:
-            return self._builder.index(series) * 1000
+            return self._indices.next_time(series)
         if name is None or name not in row:
             raise TableError(self._source, "no time; give every row one, or none", row=line)
         times = self._given if is_sample(row) and name == "timestamp" else self._guessed
