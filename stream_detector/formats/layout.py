@@ -46,6 +46,7 @@ class Layout:
         self.time_path = (
             None if fields.timestamp is None else path_of(fields.timestamp, f"{place}.timestamp")
         )
+        self._time_name = fields.timestamp or ""
         self.values_path = path_of(fields.values, f"{place}.values")
         self.value_path = path_of(fields.value, f"{place}.value")
         self.features = {
@@ -66,10 +67,9 @@ class Layout:
     def timestamp(self, value: Any, record: Record) -> int:
         """Of the value at `time_path`, or of the record where there is no such path; ms UTC."""
         if self.time_path is not None:
-            name = ".".join(self.time_path)
             if value is None:
-                raise Unusable(Reason.MISSING_FIELD, f"no {name}")
-            return to_milliseconds(value, self.time_unit, name)
+                raise Unusable(Reason.MISSING_FIELD, f"no {self._time_name}")
+            return to_milliseconds(value, self.time_unit, self._time_name)
         if record.timestamp < 0:
             raise Unusable(Reason.MISSING_FIELD, "the record itself has no timestamp")
         return to_milliseconds(record.timestamp, "ms", "the record's timestamp")
