@@ -1,0 +1,86 @@
+"""Topics as the brokers know them, for `stream-detector check` and `simulate`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from stream_detector.adapters.kafka.client import explain, options
+from stream_detector.ports import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from stream_detector import config
+
+
+class TopicInfo(NamedTuple):
+    partitions: int
+    cleanup_policy: str  # delete, compact, or both with a comma
+    max_message_bytes: int
+
+
+def topics(kafka: config.Kafka, names: Sequence[str]) -> dict[str, TopicInfo]:
+    """What is known of those of the topics that exist. Raises SourceError."""
+    with _admin(kafka) as admin:
+        found = {
+            topic["name"]: len(topic["partitions"])
+            for topic in admin.describe_topics(list(names))
+            if not topic["error_code"]
+        }
+        if not found:
+            return {}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in found]
+        described = admin.describe_configs(resources, config_filter="all")["topic"]
+    return {
+        name: TopicInfo(
+            partitions,
+            described[name]["cleanup.policy"]["value"],
+            int(described[name]["max.message.bytes"]["value"]),
+        )
+        for name, partitions in found.items()
+    }
+
+
+def create_topics(
+    kafka: config.Kafka,
+    partitions: Mapping[str, int],
+    *,
+    replication: int = -1,
+    settings: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Create the topics that do not exist; returns their names once they can be used.
+
+    `partitions` is topic -> number of partitions. A replication of -1 takes the brokers' default.
+    Raises SourceError.
+    """
+    with _admin(kafka) as admin:
+        created = []
+        for name, count in partitions.items():
+            wanted = {
+                "num_partitions": count,
+                "replication_factor": replication,
+                "configs": dict(settings or {}),
+            }
+            with contextlib.suppress(TopicAlreadyExistsError):
+                admin.create_topics({name: wanted})
+                created.append(name)
+        if created:
+            admin.wait_for_topics(created)
+    return created
+
+
+@contextlib.contextmanager
+def _admin(kafka: config.Kafka) -> Iterator[Any]:
+    try:
+        client = KafkaAdminClient(**options(kafka))
+        try:
+            yield client
+        finally:
+            client.close()
+    except (KafkaError, OSError, ValueError) as error:
+        raise SourceError(explain(kafka, error)) from error

@@ -1,0 +1,83 @@
+"""What every client of the brokers shares: options from the configuration, and errors in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kafka import errors
+
+if TYPE_CHECKING:
+    from stream_detector import config
+
+BOOTSTRAP_MS = 30_000
+CLIENT_ID = "stream-detector"
+
+_HEALING = (
+    errors.RetriableError,  # leader moved, coordinator moved or loading, connection lost, timeout
+    errors.UnknownMemberIdError,  # thrown out of the group: the client joins anew
+    errors.IllegalGenerationError,
+    errors.RebalanceInProgressError,
+    errors.CommitFailedError,
+    errors.BrokerNotAvailableError,
+    errors.UnknownError,  # an unexpected exception inside the broker
+    errors.NodeNotReadyError,
+)
+
+_REMEDIES: tuple[tuple[type[Exception], str], ...] = (
+    (
+        errors.TopicAuthorizationFailedError,
+        "grant this user READ on the input topics and WRITE on the output topics",
+    ),
+    (errors.GroupAuthorizationFailedError, "grant this user READ on the group kafka.group_id"),
+    (errors.AuthorizationError, "grant this user the right that the broker names"),
+    (
+        errors.SaslAuthenticationFailedError,
+        "check kafka.sasl_mechanism, sasl_username and sasl_password",
+    ),
+    (errors.UnsupportedSaslMechanismError, "set kafka.sasl_mechanism to one the brokers offer"),
+    (
+        errors.InconsistentGroupProtocolError,
+        "another application uses this group; give kafka.group_id a name of its own",
+    ),
+    (
+        errors.InvalidSessionTimeoutError,
+        "keep kafka.session_timeout within the brokers' group.(min|max).session.timeout.ms",
+    ),
+    (errors.InvalidTopicError, "correct the topic names in input.topics and output"),
+    (errors.OffsetMetadataTooLargeError, "raise the brokers' offset.metadata.max.bytes"),
+    (errors.UnsupportedVersionError, "use Apache Kafka 2.1 or newer"),
+    (
+        errors.KafkaTimeoutError,
+        "check kafka.bootstrap_servers, kafka.security_protocol and the way to the brokers",
+    ),
+)
+
+
+def options(kafka: config.Kafka) -> dict[str, Any]:
+    """Connection, TLS and SASL options for any client of kafka-python. Holds secrets: never log."""
+    return {
+        "bootstrap_servers": list(kafka.bootstrap_servers),
+        "client_id": CLIENT_ID,
+        "bootstrap_timeout_ms": BOOTSTRAP_MS,
+        "reconnect_backoff_max_ms": 2_000,
+        "security_protocol": kafka.security_protocol,
+        "ssl_cafile": kafka.ssl_cafile,
+        "ssl_certfile": kafka.ssl_certfile,
+        "ssl_keyfile": kafka.ssl_keyfile,
+        "sasl_mechanism": kafka.sasl_mechanism,
+        "sasl_plain_username": kafka.sasl_username,
+        "sasl_plain_password": kafka.sasl_password,
+    }
+
+
+def heals(error: Exception) -> bool:
+    """Whether waiting and asking again can mend it."""
+    return isinstance(error, _HEALING)
+
+
+def explain(kafka: config.Kafka, error: Exception) -> str:
+    """One line: which brokers, what happened, what to do."""
+    place = ",".join(kafka.bootstrap_servers)
+    remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
+    text = " ".join(str(error).split())
+    return f"Kafka at {place}: {text}" + (f"; {remedy}" if remedy else "")

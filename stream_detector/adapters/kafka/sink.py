@@ -1,0 +1,185 @@
+"""Messages to Kafka: idempotent, acknowledged by all replicas, a bounded number in flight."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import RecordListTooLargeError as BatchTooLargeError
+from kafka.serializer import Serializer
+
+from stream_detector.adapters.kafka.client import explain, options
+from stream_detector.config import milliseconds
+from stream_detector.ports import SinkError
+
+if TYPE_CHECKING:
+    from stream_detector import config
+    from stream_detector.records import Message
+
+log = logging.getLogger(__name__)
+
+LINGER_MS = 3  # an event leaves within milliseconds; a burst still fills its batches
+MAX_MESSAGE_BYTES = 64 << 20  # the broker's limit decides, not the client's
+_TOO_LARGE = (MessageSizeTooLargeError, BatchTooLargeError)
+_NOTHING = object()
+
+
+class KafkaSink:
+    """ports.Sink on an idempotent producer.
+
+    Once a message was not delivered, every later `send` and `flush` raises: nothing above it may
+    be committed. A dead letter that is larger than its topic allows is sent again without its
+    value, with all its headers and `dlq_truncated`, the number of bytes left out; any other
+    message of that size is a SinkError.
+    """
+
+    def __init__(self, kafka: config.Kafka, output: config.Output) -> None:
+        self._kafka = kafka
+        self._dead_letter_topic = output.dead_letter_topic
+        self._max_in_flight = output.max_in_flight
+        self._timeout = milliseconds(output.delivery_timeout) / 1000 + 5
+        self._changed = threading.Condition()
+        self._in_flight = 0
+        self._failure: str | None = None
+        self._refused: deque[Message] = deque()
+        self._closed = False
+        try:
+            self._producer = KafkaProducer(**producer_options(kafka, output))
+        except (KafkaError, OSError, ValueError) as error:
+            raise SinkError(explain(kafka, error)) from error
+
+    def send(self, message: Message) -> None:
+        with self._changed:
+            free = self._changed.wait_for(self._has_room, self._timeout)
+            self._raise_failure()
+            if not free:
+                raise SinkError(self._silence(message.topic))
+            self._in_flight += 1
+        try:
+            future = self._producer.send(
+                message.topic,
+                key=message.key,
+                # Neither key nor value is legal in Kafka and refused by the client's first check.
+                value=_NOTHING if message.value is None else message.value,
+                headers=list(message.headers),
+                timestamp_ms=message.timestamp,
+            )
+        except (KafkaError, TypeError, ValueError) as error:
+            self._failed(message, error)
+        else:
+            future.add_callback(self._delivered)
+            future.add_errback(lambda error: self._failed(message, error))
+
+    def flush(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            self._await_answers(deadline)
+            with self._changed:
+                self._raise_failure()
+                refused = list(self._refused)
+                self._refused.clear()
+            if not refused:
+                return
+            for message in refused:
+                self.send(_without_value(message))
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            # After a failure nothing that is still queued may matter: leave at once.
+            self._producer.close(timeout=self._timeout if self._failure is None else 1)
+        except KafkaError as error:
+            log.warning("the producer was not closed cleanly: %s", error)
+
+    def _has_room(self) -> bool:
+        return self._in_flight < self._max_in_flight or self._failure is not None
+
+    def _await_answers(self, deadline: float) -> None:
+        with self._changed:
+            if not self._in_flight:
+                return
+        try:
+            self._producer.flush(timeout=max(0.0, deadline - time.monotonic()))
+        except KafkaTimeoutError as error:
+            raise SinkError(self._silence("output")) from error
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: not self._in_flight, max(0.0, deadline - time.monotonic())
+            ):
+                raise SinkError(self._silence("output"))
+
+    def _silence(self, topic: str) -> str:
+        place = ",".join(self._kafka.bootstrap_servers)
+        return (
+            f"topic {topic!r}: no acknowledgement from Kafka at {place} within "
+            f"{self._timeout:g} s; check the brokers and their in-sync replicas"
+        )
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise SinkError(self._failure)
+
+    def _delivered(self, _: object) -> None:
+        with self._changed:
+            self._in_flight -= 1
+            self._changed.notify_all()
+
+    def _failed(self, message: Message, error: Exception) -> None:
+        """On the producer's thread, or the caller's where the client refuses at once."""
+        too_large = isinstance(error, _TOO_LARGE)
+        with self._changed:
+            self._in_flight -= 1
+            if too_large and message.topic == self._dead_letter_topic and message.value is not None:
+                self._refused.append(message)
+            elif self._failure is None:
+                self._failure = f"topic {message.topic!r}: {self._reason(message, error)}"
+            self._changed.notify_all()
+
+    def _reason(self, message: Message, error: Exception) -> str:
+        if isinstance(error, _TOO_LARGE):
+            size = len(message.value or b"")
+            return f"a message of {size} bytes is too large; raise the topic's max.message.bytes"
+        if isinstance(error, KafkaTimeoutError) and "metadata" in str(error):
+            return (
+                "the topic does not exist or no broker answers; create it "
+                "(stream-detector check --create-topics)"
+            )
+        return explain(self._kafka, error)
+
+
+class _Bytes(Serializer):  # type: ignore[misc]  # kafka-python publishes no types
+    """Bytes as they are; stands in for the value None, see KafkaSink.send."""
+
+    def serialize(self, topic: str, headers: object, data: Any) -> bytes | None:  # noqa: ARG002
+        value: bytes | None = None if data is _NOTHING else data
+        return value
+
+
+def producer_options(kafka: config.Kafka, output: config.Output) -> dict[str, Any]:
+    """All options of the producer, in kafka-python's names."""
+    delivery = max(milliseconds(output.delivery_timeout), LINGER_MS + 100)
+    return options(kafka) | {
+        "enable_idempotence": True,
+        "acks": "all",
+        "compression_type": "lz4",
+        "linger_ms": LINGER_MS,
+        "batch_size": 128 << 10,
+        "delivery_timeout_ms": delivery,
+        "request_timeout_ms": min(30_000, delivery - LINGER_MS),
+        "max_block_ms": min(60_000, delivery),
+        "max_request_size": MAX_MESSAGE_BYTES,
+        "value_serializer": _Bytes(),
+    }
+
+
+def _without_value(message: Message) -> Message:
+    size = len(message.value or b"")
+    header = ("dlq_truncated", str(size).encode())
+    return message._replace(value=None, headers=(*message.headers, header))

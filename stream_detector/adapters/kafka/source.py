@@ -1,0 +1,340 @@
+"""Records of a consumer group's share of the input topics; commits what was acknowledged.
+
+The client calls the rebalance listener on its own thread, always while `poll` or `close` waits:
+it queues what changed, and commits for the partitions it gives up before anyone else gets them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import (
+    CommitFailedError,
+    KafkaError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from stream_detector.adapters.kafka.client import explain, heals, options
+from stream_detector.adapters.kafka.commits import Commits
+from stream_detector.config import milliseconds
+from stream_detector.ports import Polled, Position, SourceError
+from stream_detector.records import Partition, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from stream_detector import config
+
+log = logging.getLogger(__name__)
+
+TOPIC_CHECK_S = 5.0
+CLOSE_MS = 10_000
+
+
+class KafkaSource:
+    """ports.Source on a Kafka consumer group.
+
+    Partitions move one by one (cooperative rebalancing): those that stay keep their state. A
+    partition that was lost and came back within one poll is both in `revoked` and in `assigned`.
+    Where the group has no offset it begins at `start` and commits that at once, so that a restart
+    skips nothing; where the broker has already deleted the next record it goes on at the oldest.
+
+    Raises SourceError for what does not heal by itself: no broker answers, rights are missing, a
+    topic is absent for `missing_topic_after` seconds.
+    """
+
+    def __init__(
+        self,
+        kafka: config.Kafka,
+        topics: Sequence[str],
+        start: str = "latest",
+        commit_every_ms: int = 1000,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        missing_topic_after: float = 60.0,
+    ) -> None:
+        self._kafka = kafka
+        self._topics = tuple(topics)
+        self._start = start
+        self._clock = clock
+        self._commits = Commits(commit_every_ms / 1000)
+        self._fatal: KafkaError | None = None
+        self._owned: set[Partition] = set()
+        self._next: dict[Partition, int] = {}
+        self._changes: deque[tuple[str, frozenset[Partition]]] = deque()
+        self._missing_topic_after = missing_topic_after
+        self._missing_since: float | None = None
+        self._next_topic_check = clock()
+        self._closed = False
+        self._assignor = CooperativeStickyAssignor()
+        try:
+            self._consumer = KafkaConsumer(**consumer_options(kafka, self._assignor))
+        except (KafkaError, OSError, ValueError) as error:
+            raise SourceError(explain(kafka, error)) from error
+        self._consumer.subscribe(self._topics, listener=_Listener(self))
+
+    def poll(self, timeout: float, max_records: int) -> Polled:
+        self._commit_when_due()
+        fetched = self._fetch(timeout, max_records)
+        assigned, revoked = self._take_changes()
+        if self._fatal is not None:
+            raise SourceError(explain(self._kafka, self._fatal)) from self._fatal
+        records: list[Record] = []
+        for place, batch in fetched.items():
+            partition = Partition(place.topic, place.partition)
+            self._next[partition] = batch[-1].offset + 1
+            records += [
+                Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value) for r in batch
+            ]
+        if not records:
+            self._check_topics()
+        return Polled(records, assigned, revoked)
+
+    def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
+        self._commits.note({p: at for p, at in positions.items() if p in self._owned})
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Known only for partitions that were fetched from at least once."""
+        lags = {}
+        assignment = self._consumer.assignment()
+        for partition in self._owned:
+            place = TopicPartition(*partition)
+            position = self._next.get(partition)
+            if position is None or place not in assignment:
+                continue
+            end = self._consumer.highwater(place)
+            if end is not None:
+                lags[partition] = max(0, end - position)
+        return lags
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._commit_rest()
+        except KafkaError as error:
+            log.warning("not committed on leaving, will be read again: %s", error)
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
+        except KafkaError as error:
+            log.warning("the group was not left cleanly: %s", error)
+
+    def _fetch(self, timeout: float, max_records: int) -> Mapping[Any, list[Any]]:
+        try:
+            fetched: Mapping[Any, list[Any]] = self._consumer.poll(
+                timeout_ms=round(timeout * 1000), max_records=max_records
+            )
+        except KafkaError as error:
+            try:
+                self._recover(error)
+            except KafkaError as second:
+                error = second
+            else:
+                return {}
+            if not heals(error):
+                raise SourceError(explain(self._kafka, error)) from error
+            log.warning("the brokers will be asked again: %s", error)
+            time.sleep(min(timeout, 0.1))
+            return {}
+        return fetched
+
+    def _recover(self, error: KafkaError) -> None:
+        """Decide where to read on; any other error is raised again."""
+        if isinstance(error, NoOffsetForPartitionError):
+            self._begin(error.args[0])
+        elif isinstance(error, OffsetOutOfRangeError):
+            for place, offset in self._offsets(error.args[0], "earliest").items():
+                gone = offset - error.args[0][place]
+                log.error(
+                    "%s: %d records were deleted before they were read; going on at offset %d",
+                    _name(place),
+                    gone,
+                    offset,
+                )
+                self._seek(place, offset)
+        elif isinstance(error, LogTruncationError):
+            for place, position in error.divergent_offsets.items():
+                if position is None:
+                    raise error
+                log.error(
+                    "%s: the broker lost records that were read; going on at offset %d",
+                    _name(place),
+                    position.offset,
+                )
+                self._seek(place, position.offset)
+        else:
+            raise error
+
+    def _begin(self, places: Iterable[Any]) -> None:
+        for place, offset in self._offsets(places, self._start).items():
+            self._seek(place, offset)
+            # Committed even if nothing is ever read: `latest` means latest at the first start.
+            self._commits.note({Partition(*place): Position(offset)})
+
+    def _offsets(self, places: Iterable[Any], which: str) -> dict[Any, int]:
+        ask = self._consumer.beginning_offsets
+        if which == "latest":
+            ask = self._consumer.end_offsets
+        found: dict[Any, int] = ask(list(places), timeout_ms=CLOSE_MS)
+        return found
+
+    def _seek(self, place: Any, offset: int) -> None:
+        self._consumer.seek(place, offset)
+        self._next[Partition(*place)] = offset
+
+    def _commit_when_due(self) -> None:
+        positions = self._commits.due(self._clock())
+        if positions:
+            self._consumer.commit_async(_offsets(positions), callback=self._committed)
+
+    def _committed(self, _: Any, answer: object) -> None:
+        failed = isinstance(answer, Exception)
+        self._commits.finished(success=not failed)
+        if isinstance(answer, KafkaError) and not heals(answer):
+            self._fatal = answer
+        elif failed:
+            log.info("the commit will be tried again: %s", answer)
+
+    def _commit_rest(self) -> None:
+        """Commit before leaving; a rebalance under way is let finish first, up to 10 s."""
+        for attempt in range(50):
+            rest = self._commits.rest()
+            if not rest:
+                return
+            try:
+                self._consumer.commit(_offsets(rest), timeout_ms=CLOSE_MS)
+            except (RebalanceInProgressError, CommitFailedError):
+                if attempt == 49:
+                    raise
+                self._consumer.pause(*self._consumer.assignment())
+                self._consumer.poll(timeout_ms=200)
+            else:
+                self._commits.forget(rest)
+                return
+
+    def _take_changes(self) -> tuple[frozenset[Partition], frozenset[Partition]]:
+        """Everything that changed since the last poll, in effect: revoke first, then assign."""
+        before = frozenset(self._owned)
+        assigned: set[Partition] = set()
+        revoked: set[Partition] = set()
+        while self._changes:
+            what, partitions = self._changes.popleft()
+            if what == "assigned":
+                assigned |= partitions
+                self._owned |= partitions
+            else:
+                assigned -= partitions
+                revoked |= partitions & before
+                self._owned -= partitions
+        return frozenset(assigned), frozenset(revoked)
+
+    def _check_topics(self) -> None:
+        now = self._clock()
+        if now < self._next_topic_check:
+            return
+        self._next_topic_check = now + TOPIC_CHECK_S
+        try:
+            missing = [t for t in self._topics if not self._consumer.partitions_for_topic(t)]
+        except KafkaError as error:
+            log.warning("the topics could not be looked up: %s", error)
+            return
+        if not missing:
+            self._missing_since = None
+            return
+        self._missing_since = now if self._missing_since is None else self._missing_since
+        if now - self._missing_since >= self._missing_topic_after:
+            place = ",".join(self._kafka.bootstrap_servers)
+            raise SourceError(
+                f"Kafka at {place}: no topic {', '.join(map(repr, missing))}, or no right to see "
+                "it; correct input.topics or create it (stream-detector check --create-topics)"
+            )
+        log.warning("waiting for topics that do not exist yet: %s", ", ".join(missing))
+
+    def _on_assigned(self, partitions: frozenset[Partition]) -> None:
+        self._changes.append(("assigned", partitions))
+
+    async def _on_revoked(self, partitions: frozenset[Partition]) -> None:
+        self._changes.append(("revoked", partitions))
+        positions = self._release(partitions)
+        for _ in range(5 if positions else 0):
+            try:
+                answer = await self._consumer.commit_async(_offsets(positions))
+            except KafkaError as error:
+                if not heals(error):
+                    log.warning("not committed on handing over, will be read again: %s", error)
+                    return
+            else:
+                # The client answers with the coordinator where it had to be looked up first.
+                if answer is None:
+                    return
+        log.warning("not committed on handing over, will be read again: %s", set(positions))
+
+    def _on_lost(self, partitions: frozenset[Partition]) -> None:
+        """Another member may own them already: a commit now would move it back."""
+        self._changes.append(("lost", partitions))
+        self._release(partitions)
+        # Else the next join claims them as owned, and the group moves them under their new owner.
+        self._assignor.member_assignment = None
+
+    def _release(self, partitions: frozenset[Partition]) -> dict[Partition, Position]:
+        for partition in partitions:
+            self._next.pop(partition, None)
+        return self._commits.forget(partitions)
+
+
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self._source._on_assigned(_partitions(assigned))  # noqa: SLF001 - its own listener
+
+    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        await self._source._on_revoked(_partitions(revoked))  # noqa: SLF001 - its own listener
+
+    async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        self._source._on_lost(_partitions(lost))  # noqa: SLF001 - its own listener
+
+
+def consumer_options(kafka: config.Kafka, assignor: object) -> dict[str, Any]:
+    """All options of the consumer, in kafka-python's names."""
+    session = milliseconds(kafka.session_timeout)
+    return options(kafka) | {
+        "group_id": kafka.group_id,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",  # where to begin is decided here, never by the client
+        "partition_assignment_strategy": [assignor],
+        "session_timeout_ms": session,
+        # A member learns of a rebalance by its heartbeat: often enough that one takes a second.
+        "heartbeat_interval_ms": min(1000, session // 3),
+        "max_poll_interval_ms": milliseconds(kafka.max_poll_interval),
+        "fetch_max_wait_ms": milliseconds(kafka.fetch_max_wait),
+        "allow_auto_create_topics": False,
+        "metadata_max_age_ms": 30_000,
+    }
+
+
+def _partitions(places: Iterable[Any]) -> frozenset[Partition]:
+    return frozenset(Partition(place.topic, place.partition) for place in places)
+
+
+def _offsets(positions: Mapping[Partition, Position]) -> dict[Any, Any]:
+    return {
+        TopicPartition(*partition): OffsetAndMetadata(position.offset, position.metadata, -1)
+        for partition, position in positions.items()
+    }
+
+
+def _name(place: Any) -> str:
+    return f"{place.topic}[{place.partition}]"

@@ -1,0 +1,190 @@
+"""A real Apache Kafka broker for the tests: found, started in Docker, or started from Maven's jars.
+
+Nothing here is specific to the detector; the fixtures are in conftest.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KAFKA_VERSION = "4.3.0"
+HERE = Path(__file__).parent
+MISSING = (
+    "no Apache Kafka for the tests. Give one of: KAFKA_BOOTSTRAP_SERVERS=host:port of a running "
+    "broker; a running Docker engine (KAFKA_TEST_IMAGE names another image than "
+    f"apache/kafka:{KAFKA_VERSION}); Java 17 or newer together with Maven"
+)
+
+
+class BrokerUnavailableError(Exception):
+    """No way to a broker works on this machine; the message names every way that was tried."""
+
+
+@contextlib.contextmanager
+def broker() -> Iterator[list[str]]:
+    """Bootstrap servers of a broker; one that was started here is stopped on leaving."""
+    servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if servers:
+        yield [server.strip() for server in servers.split(",")]
+    elif _docker_answers():
+        with _container() as address:
+            yield [address]
+    elif shutil.which("java") and shutil.which("mvn"):
+        with _process(_jars()) as address:
+            yield [address]
+    else:
+        raise BrokerUnavailableError(MISSING)
+
+
+def _docker_answers() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    try:
+        done = subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+@contextlib.contextmanager
+def _container() -> Iterator[str]:
+    from testcontainers.kafka import KafkaContainer  # noqa: PLC0415 - needs a Docker engine
+
+    image = os.environ.get("KAFKA_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}")
+    with KafkaContainer(image).with_kraft() as container:
+        yield container.get_bootstrap_server()
+
+
+def _jars() -> Path:
+    """The folder with the broker's jars; Maven fills it on first use."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stream-detector"
+    folder = cache / f"kafka-{KAFKA_VERSION}"
+    if (folder / f"kafka_2.13-{KAFKA_VERSION}.jar").exists():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    # Copied beside the final name and renamed: an interrupted copy must never look complete.
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        target = Path(scratch) / "jars"
+        command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
+        done = subprocess.run(
+            [*command, f"-DoutputDirectory={target}"],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        if done.returncode:
+            tail = " ".join((done.stdout + done.stderr).split())[-500:]
+            raise BrokerUnavailableError(f"Maven could not fetch Apache Kafka: {tail}. {MISSING}")
+        with contextlib.suppress(OSError):  # another test run was faster
+            target.rename(folder)
+    return folder
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _properties(logs: Path, port: int, controller: int) -> str:
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "log.dirs": logs,
+        "auto.create.topics.enable": "false",
+        "offsets.topic.num.partitions": 4,
+        "offsets.topic.replication.factor": 1,
+        "transaction.state.log.num.partitions": 4,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1000,
+    }
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+@contextlib.contextmanager
+def _process(jars: Path) -> Iterator[str]:
+    """One KRaft broker as a child process, with its own folder, on free loopback ports."""
+    folder = Path(tempfile.mkdtemp(prefix="stream-detector-kafka-"))
+    process: subprocess.Popen[bytes] | None = None
+
+    def stop() -> None:
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(stop)
+    try:
+        port, controller = _free_ports(2)
+        properties = folder / "server.properties"
+        properties.write_text(_properties(folder / "logs", port, controller), "utf-8")
+        java = ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        java += ["-cp", str(jars / "*")]
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        formatting = ["format", "--standalone", "-t", cluster, "-c", str(properties)]
+        subprocess.run(
+            [*java, "kafka.tools.StorageTool", *formatting],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        # A test run that is killed outright takes its broker with it, where Linux offers that.
+        leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        log = folder / "broker.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*leash, *java, "kafka.Kafka", str(properties)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C goes to the whole terminal group, and the tests need their broker to
+                # clean up.
+                start_new_session=True,
+            )
+        _wait_until_listening(process, port, log)
+        yield f"127.0.0.1:{port}"
+    finally:
+        stop()
+        atexit.unregister(stop)
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    tail = log.read_text("utf-8", "replace")[-2000:]
+    raise BrokerUnavailableError(f"the Kafka broker did not start; its log ends with: {tail}")
