@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_detector.bundle import Expert, Levels, SeriesTable, Smoothing, Threshold
+from stream_detector.bundle import WINDOW, Expert, Levels, SeriesTable, Smoothing, Threshold
 from stream_detector.core import levels as core
 from trainer.data import DataError
 from trainer.export import OUTPUTS
-from trainer.preprocess import WINDOW, stream_windows
+from trainer.preprocess import stream_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +36,8 @@ FLOOR = 0.05
 PRIOR_WINDOWS = 10.0
 """Independent windows' worth of weight that the fleet's spread has on that of one series."""
 
-KNOTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75)
-KNOTS += (3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 4.75, 5.0)
+KNOTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, *(0.75 + 0.25 * step for step in range(18)))
+"""Levels to place knots at, 5 the highest."""
 
 CLUSTERS = 10
 """Separate stretches above a knot that make it reliable; overlapping windows count once."""
@@ -176,9 +176,7 @@ def calibrate(
     return Calibrated(experts, levels, _threshold(config, count, len(fused)), table, count)
 
 
-def _weighted(
-    experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32]]
-) -> list[Expert]:
+def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32]]) -> list[Expert]:
     """Weights such that every expert's tail counts alike; the first one's is 1."""
     relative = []
     for raw in by_series.values():
@@ -220,7 +218,8 @@ def knots(z: Sequence[NDArray[np.float64]]) -> tuple[list[float], list[float], f
     tail is exponential with the mean excess over it.
     """
     pooled = np.sort(np.concatenate(z))
-    found_z, found_level = [], []
+    found_z: list[float] = []
+    found_level: list[float] = []
     for level in KNOTS:
         at = float(np.quantile(pooled, 1 - 10.0**-level, method="higher"))
         separate = sum(_clusters(part, at) for part in z)
@@ -266,7 +265,9 @@ def _threshold(config: Calibration, windows: int, series: int) -> Threshold:
         provenance = f"{config.alarm_budget:g} false episodes per series and day, {rest}"
         return Threshold(method="alarm_budget", value=config.alarm_budget, provenance=provenance)
     if rule.level is not None:
-        return Threshold(method="level", value=rule.level, provenance=f"set directly; levels {rest}")
+        return Threshold(
+            method="level", value=rule.level, provenance=f"set directly; levels {rest}"
+        )
     if rule.quantile is not None:
         return Threshold(method="quantile", value=rule.quantile, provenance=f"quantile {rest}")
     assert rule.sigma is not None

@@ -119,7 +119,7 @@ class ModelChoice(Section, frozen=True, kw_only=True):
     ] = "lstm_autoencoder"
     options: Annotated[
         dict[str, Any], Meta(description="Sizes of the architecture, e.g. {hidden: 64}.")
-    ] = {}
+    ] = field(default_factory=dict)
 
 
 class TrainerConfig(Section, frozen=True, kw_only=True):

@@ -92,7 +92,7 @@ def script(model: nn.Module) -> bytes:
     buffer = io.BytesIO()
     exported = Exported(model.cpu()).eval()
     for parameter in exported.parameters():
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad = False
     with _quiet_jit():
         torch.jit.save(torch.jit.script(exported), buffer)
     return buffer.getvalue()
@@ -107,7 +107,9 @@ class Scripted:
     def __init__(self, modules: Mapping[int, bytes]) -> None:
         with _quiet_jit():
             self._modules = {
-                scale: torch.jit.load(io.BytesIO(data), map_location="cpu").eval()
+                scale: torch.jit.load(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                    io.BytesIO(data), map_location="cpu"
+                ).eval()
                 for scale, data in modules.items()
             }
 
@@ -163,10 +165,10 @@ def golden(
     size = rng.uniform(1.0, 8.0, total).astype(np.float32) * rng.choice((-1, 1), total)
     shifted = np.arange(GOLDEN_NORMAL, GOLDEN_NORMAL + GOLDEN_SHIFTED)
     begin = rng.integers(0, WINDOW, total)
-    for row in shifted:
+    for row in shifted.tolist():
         chosen[row, begin[row] :] += (size[row] * width[row]).astype(np.float32)
     for row in range(GOLDEN_NORMAL + GOLDEN_SHIFTED, total):
-        at = WINDOW - 1 if row % 2 else begin[row]
+        at = WINDOW - 1 if row % 2 else int(begin[row])
         chosen[row, at] += (5 * size[row] * width[row]).astype(np.float32)
     scores = scorer.score(scale, chosen, center[rows], width).scores
     return Golden(chosen, center[rows], width, scores)

@@ -22,6 +22,7 @@ from trainer import models
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from trainer.config import Fit, ModelChoice
@@ -85,11 +86,11 @@ def fit(
         )
 
         best, best_train, best_state = math.inf, math.inf, _copy(model)
-        epoch = waited = 0
+        epochs = waited = 0
         with _progress(quiet=quiet) as progress:
             label = f"{choice.name}, scale {train.scale}"
             task = progress.add_task(label, total=config.epochs * steps, error="")
-            for epoch in range(1, config.epochs + 1):
+            while epochs < config.epochs and waited < config.patience:
                 drawn = rng.permutation(len(train))[:epoch_windows]
                 total = 0.0
                 model.train()
@@ -103,6 +104,7 @@ def fit(
                     total += loss.item() * len(x)
                     progress.advance(task)
                 schedule.step()
+                epochs += 1
 
                 error = _mean_error(model, held, config.batch)
                 if error < best:
@@ -111,24 +113,23 @@ def fit(
                 else:
                     waited += 1
                 progress.update(task, error=f"error {best:.4g}")
-                late = config.time_limit is not None
-                late = late and monotonic() - started > (config.time_limit or 0.0)
-                if waited >= config.patience or late:
+                if config.time_limit is not None and monotonic() - started > config.time_limit:
                     break
             progress.update(task, completed=config.epochs * steps)
 
     model.load_state_dict(best_state)
-    return Fitted(model.cpu().eval(), epoch, best_train, best, monotonic() - started)
+    return Fitted(model.cpu().eval(), epochs, best_train, best, monotonic() - started)
 
 
-def _tensor(windows: WindowSet, rows: np.ndarray, device: torch.device) -> Tensor:
+def _tensor(windows: WindowSet, rows: NDArray[np.int64], device: torch.device) -> Tensor:
     return torch.from_numpy(windows.take(rows)).to(device)
 
 
 def _mean_error(model: nn.Module, x: Tensor, batch: int) -> float:
     model.eval()
+    tiles = torch.split(x, batch)
     with torch.inference_mode():
-        parts = [nn.functional.mse_loss(model(p), p).item() * len(p) for p in x.split(batch)]
+        parts = [nn.functional.mse_loss(model(p), p).item() * len(p) for p in tiles]
     return sum(parts) / len(x)
 
 

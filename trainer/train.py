@@ -29,8 +29,6 @@ from trainer.preprocess import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from stream_detector.bundle import Golden, Manifest
     from trainer.data import Dataset, SeriesData
 
@@ -87,9 +85,7 @@ def train(
 
     scorer = export.Scripted(modules)
     experts = experts_of(scales, config.calibration.smoothing)
-    scored = score_runs(
-        scorer, experts, parts.held_out, scaling, config.calibration.max_windows
-    )
+    scored = score_runs(scorer, experts, parts.held_out, scaling, config.calibration.max_windows)
     result = calibrate(scored, experts, series, scaling, config.calibration)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
@@ -127,14 +123,18 @@ def _long_enough(
     series: Sequence[SeriesData], config: TrainerConfig, scale: int
 ) -> tuple[list[SeriesData], list[str]]:
     """Series with a window of the largest scale in every split, and the names of the others."""
-    kept, left_out = [], []
+    kept: list[SeriesData] = []
+    left_out: list[str] = []
     for one in series:
         parts = split([one], config.split)
         enough = all(
             any(len(run) >= scale * (WINDOW + slack) for run in runs)
             for runs, slack in ((parts.train, 1), (parts.validation, 0), (parts.held_out, 1))
         )
-        (kept if enough else left_out).append(one if enough else one.name)  # type: ignore[arg-type]
+        if enough:
+            kept.append(one)
+        else:
+            left_out.append(one.name)
     if not kept:
         shares = config.split
         least = min(shares.train, shares.validation, 1 - shares.train - shares.validation)

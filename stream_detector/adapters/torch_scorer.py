@@ -30,7 +30,7 @@ LADDER = (16, 64, 256)
 """Tile sizes to try. Below 16 rows, matrix products use other kernels and other last bits."""
 
 ABSOLUTE = 1e-3
-"""Scores are squared errors in normalised units: below this they are compared as if they were it."""
+"""Scores are squared errors in normalised units; smaller ones are compared as if of this size."""
 
 WARM_CALLS = 4
 """Calls of each rung before serving: the executor profiles the first and compiles in the next."""
@@ -79,9 +79,7 @@ class TorchScorer:
         with torch.inference_mode():
             given = [self._tensor(part) for part in (windows, center, spread)]
             scores, contribution, expected = self._modules[scale](*given)
-            return Scores(
-                scores.cpu().numpy(), contribution.cpu().numpy(), expected.cpu().numpy()
-            )
+            return Scores(scores.cpu().numpy(), contribution.cpu().numpy(), expected.cpu().numpy())
 
     def _tensor(self, part: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).to(self._device)
@@ -103,7 +101,7 @@ def load_model(bundle: Bundle, device: str = "auto", threads: int | None = None)
     scales = bundle.manifest.scales
     modules = {scale: _load(bundle, scale, where) for scale in scales}
     widest = TorchScorer(modules, where, LADDER[-1:])
-    ladder = LADDER
+    ladder: tuple[int, ...] = LADDER
     for scale in scales:
         golden = bundle.golden(scale)
         _check_shapes(bundle, scale, golden)
@@ -111,9 +109,7 @@ def load_model(bundle: Bundle, device: str = "auto", threads: int | None = None)
         if len(ladder) > 1 and not _identical(widest, scale, golden, reference, LADDER):
             ladder = LADDER[-1:]
             if not _identical(widest, scale, golden, reference, ladder):
-                raise _refusal(
-                    bundle, scale, "gives a window another score beside other windows"
-                )
+                raise _refusal(bundle, scale, "gives a window another score beside other windows")
     scorer = TorchScorer(modules, where, ladder)
     for scale in scales:
         _warm(scorer, scale, bundle.golden(scale))
@@ -129,7 +125,9 @@ def _refusal(bundle: Bundle, scale: int, problem: str) -> BundleError:
 def _load(bundle: Bundle, scale: int, device: torch.device) -> Any:
     try:
         with _quiet_jit():
-            module = torch.jit.load(io.BytesIO(bundle.module(scale)), map_location=device)
+            module = torch.jit.load(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                io.BytesIO(bundle.module(scale)), map_location=device
+            )
     except (RuntimeError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
         raise _refusal(bundle, scale, f"not a TorchScript module ({reason})") from error
@@ -153,10 +151,8 @@ def _check_shapes(bundle: Bundle, scale: int, golden: Golden) -> None:
         raise _refusal(bundle, scale, f"golden.npz has {problem}")
 
 
-def _verify(
-    scorer: TorchScorer, bundle: Bundle, scale: int, golden: Golden
-) -> NDArray[np.float32]:
-    """The scores of the golden windows, after a check that they are those of the export."""
+def _verify(scorer: TorchScorer, bundle: Bundle, scale: int, golden: Golden) -> Scores:
+    """The module's answer for the golden windows, after a check that it is that of the export."""
     try:
         found = _scored(scorer, scale, golden, LADDER[-1], 0)
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
@@ -176,12 +172,10 @@ def _verify(
             scale,
             f"golden scores are off by {worst:.2g} of their size, {tolerance:g} is allowed",
         )
-    return found.scores
+    return found
 
 
-def _scored(
-    scorer: TorchScorer, scale: int, golden: Golden, rung: int, shift: int
-) -> Scores:
+def _scored(scorer: TorchScorer, scale: int, golden: Golden, rung: int, shift: int) -> Scores:
     """Score all golden windows in tiles of `rung`, each `shift` rows further on than by itself."""
     count = len(golden.windows)
     tiles = -(-count // rung)
@@ -199,21 +193,20 @@ def _identical(
     scorer: TorchScorer,
     scale: int,
     golden: Golden,
-    reference: NDArray[np.float32],
+    reference: Scores,
     rungs: Sequence[int],
 ) -> bool:
     """Whether every rung gives every golden window the same bits, wherever it lies in the tile."""
     return all(
-        np.array_equal(
-            _scored(scorer, scale, golden, rung, shift).scores, reference, equal_nan=True
-        )
+        np.array_equal(mine, other, equal_nan=True)
         for rung in rungs
         for shift in (0, 1, rung // 2 + 3)
+        for mine, other in zip(_scored(scorer, scale, golden, rung, shift), reference, strict=True)
     )
 
 
 def _warm(scorer: TorchScorer, scale: int, golden: Golden) -> None:
-    """Call each rung until its time has settled, so that the first real tile is not the slow one."""
+    """Call each rung until its time has settled, so that no real tile is the slow first one."""
     for rung in scorer.rungs:
         rows = np.arange(rung) % len(golden.windows)
         tile = golden.windows[rows], golden.center[rows], golden.scale[rows]

@@ -6,7 +6,6 @@ TorchScript can compile. Its options are a Section, so that unknown ones are ref
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -16,7 +15,7 @@ from stream_detector.config import ConfigError, Section
 from trainer.models import dense_autoencoder, lstm_autoencoder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
@@ -28,7 +27,9 @@ class Architecture(NamedTuple):
 
 MODELS = {
     "lstm_autoencoder": Architecture(lstm_autoencoder.LstmAutoencoder, lstm_autoencoder.Options),
-    "dense_autoencoder": Architecture(dense_autoencoder.DenseAutoencoder, dense_autoencoder.Options),
+    "dense_autoencoder": Architecture(
+        dense_autoencoder.DenseAutoencoder, dense_autoencoder.Options
+    ),
 }
 
 

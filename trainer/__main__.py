@@ -1,0 +1,5 @@
+"""`python -m trainer` is `stream-trainer`."""
+
+from trainer.cli import main
+
+main()

@@ -1,0 +1,76 @@
+"""`stream-trainer`: the commands and their exit codes. A composition root.
+
+Each command lives in a module of its own and is added here with one line. A command raises; how an
+error is shown and which code the process ends with is decided here alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from stream_detector.bundle import BundleError
+from stream_detector.config import ConfigError
+from trainer.data import DataError
+from trainer.fit_command import fit
+from trainer.registry_commands import list_versions, promote, rollback
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OK, FAILURE, USAGE = 0, 1, 2
+
+app = typer.Typer(
+    name="stream-trainer",
+    help="Train, calibrate and promote the models that stream-detector serves.",
+    epilog="Exit codes: 0 success, 1 failure, 2 bad usage or configuration.",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("fit")(fit)
+app.command("promote")(promote)
+app.command("rollback")(rollback)
+app.command("list")(list_versions)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code. Errors are one line on stderr."""
+    if not arguments:
+        run(["--help"])
+        return USAGE
+    try:
+        code = app(args=list(arguments), prog_name="stream-trainer", standalone_mode=False)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", FAILURE)
+    except Exception as error:
+        shown = _explained(error)
+        if shown is None:
+            raise
+        return _fail(*shown)
+    return code if isinstance(code, int) else OK
+
+
+def _explained(error: Exception) -> tuple[str, int] | None:
+    """Message and exit code of an error that is not a fault of this program."""
+    if isinstance(error, ConfigError):
+        return str(error), USAGE
+    if isinstance(error, BundleError | DataError | OSError):
+        return str(error), FAILURE
+    # Typer's usage errors share no public base class over its versions; all format themselves.
+    show = getattr(error, "format_message", None)
+    return None if show is None else (f"{show()} (try --help)", USAGE)
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"stream-trainer: {' '.join(message.split())}", err=True)
+    return code
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

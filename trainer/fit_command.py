@@ -1,0 +1,94 @@
+"""`stream-trainer fit`: files in, a promoted bundle out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from stream_detector.bundle import Registry
+from stream_detector.config import ConfigError, load_yaml
+from trainer.config import TrainerConfig
+
+if TYPE_CHECKING:
+    from trainer.data import Dataset
+    from trainer.train import Trained
+
+
+def fit(
+    *,
+    out: Annotated[
+        Path, typer.Option(help="Registry: the folder that bundles go to.", show_default=False)
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, NDJSON, Parquet or npy file, or a folder of them. Overrules data.path.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="trainer.yaml; every key has a default, so none is needed.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+) -> None:
+    """Train on normal data, calibrate on a later part of it, make the bundle CURRENT.
+
+    Each series is split in time: 70% to fit, 10% to decide when to stop, the last 20% to learn what
+    scores are normal. Files need no preparation: a time column (timestamp, time, datetime, date
+    or ds) and a series column are found by name, all other columns of numbers are features.
+
+    Example: stream-trainer fit --data history.csv --out registry
+    """
+    settings = load_yaml(config, TrainerConfig) if config is not None else TrainerConfig()
+    place = data or (Path(settings.data.path) if settings.data.path else None)
+    if place is None:
+        raise ConfigError("nothing to learn from: give --data PATH, or data.path in --config")
+    if not place.exists():
+        raise ConfigError(f"{place}: no such file or folder")
+
+    from trainer.data import load  # noqa: PLC0415  # torch takes seconds; --help need not wait
+    from trainer.train import publish, train  # noqa: PLC0415
+
+    started = time.monotonic()
+    dataset = load(place, settings.data)
+    trained = train(dataset, settings, quiet=as_json)
+    version = publish(trained, Registry(out))
+    summary = _summary(dataset, trained, out, time.monotonic() - started)
+    if as_json:
+        typer.echo(msgspec.json.encode(summary).decode())
+        return
+    typer.echo(f"{version} -> {out}, now CURRENT, in {summary['seconds']:.0f} s")
+    typer.echo(
+        f"  {trained.manifest.model} on {summary['rows']:,} samples of {summary['series']} series "
+        f"with {len(dataset.features)} features: {', '.join(dataset.features)}"
+    )
+    typer.echo(f"  threshold: {trained.manifest.threshold.provenance}")
+    if trained.left_out:
+        typer.echo(f"  too short, left out: {', '.join(trained.left_out)}")
+
+
+def _summary(dataset: Dataset, trained: Trained, out: Path, seconds: float) -> dict[str, Any]:
+    manifest = trained.manifest
+    return {
+        "version": manifest.version,
+        "registry": str(out),
+        "model": manifest.model,
+        "features": dataset.features,
+        "scales": manifest.scales,
+        "series": manifest.training.series,
+        "rows": manifest.training.rows,
+        "left_out": trained.left_out,
+        "metrics": manifest.metrics,
+        "threshold": msgspec.to_builtins(manifest.threshold),
+        "seconds": seconds,
+        "seconds_by_scale": dict(trained.seconds),
+    }
