@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(gt=0, lt=1)]
 Duration = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$")]
 """A number and a unit: 500ms, 10s, 5m, 6h, 7d."""
 
@@ -157,12 +158,12 @@ class ModelRoute(Section, frozen=True, kw_only=True):
 class ThresholdRule(Section, frozen=True, kw_only=True):
     """One of these instead of an alarm budget; each is converted to a level."""
 
-    level: Annotated[float | None, Meta(description="-log10 of the tail probability.", gt=0)] = None
+    level: Annotated[Positive | None, Meta(description="-log10 of the tail probability.")] = None
     quantile: Annotated[
-        float | None, Meta(description="Quantile of the held-out scores, e.g. 0.999.", gt=0, lt=1)
+        Share | None, Meta(description="Quantile of the held-out scores, e.g. 0.999.")
     ] = None
     sigma: Annotated[
-        float | None, Meta(description="Standard deviations above the held-out mean.", gt=0)
+        Positive | None, Meta(description="Standard deviations above the held-out mean.")
     ] = None
 
 
@@ -268,13 +269,12 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
         Meta(description="Where to score: auto, cpu, cuda or cuda:N."),
     ] = "auto"
     threads: Annotated[
-        int | None, Meta(description="CPU threads for scoring; null leaves it to torch.", ge=1)
+        Count | None, Meta(description="CPU threads for scoring; null leaves it to torch.")
     ] = None
     alarm_budget: Annotated[
-        float | None,
+        Positive | None,
         Meta(
-            description="False episodes accepted per series and day; null takes the bundle's rule.",
-            gt=0,
+            description="False episodes accepted per series and day; null takes the bundle's rule."
         ),
     ] = None
     threshold: Annotated[
