@@ -88,7 +88,7 @@ class FileSource:
                 raise SourceError(str(error)) from error
         fresh = {Partition(record.topic, record.partition) for record in records} - self._assigned
         self._assigned |= fresh
-        return Polled(records, assigned=frozenset(fresh), finished=finished)
+        return Polled(records or (), assigned=frozenset(fresh), finished=finished)
 
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
         self._acknowledged.update(positions)

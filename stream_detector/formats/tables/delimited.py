@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -61,13 +62,14 @@ def _is_time(cell: str) -> bool:
 
 
 def numeric_columns(names: Sequence[str], rows: Iterable[Sequence[str]]) -> set[str]:
-    """Columns whose cells are numbers more often than text; at least one must be a number."""
-    balance = dict.fromkeys(names, 0)
+    """Columns that hold numbers, and text in no more cells than those (a mistake, not a name)."""
+    numbers: Counter[str] = Counter()
+    texts: Counter[str] = Counter()
     for row in rows:
         for name, cell in zip(names, row, strict=False):
             if not is_missing(cell):
-                balance[name] += 1 if is_number(cell) else -1
-    return {name for name, more in balance.items() if more > 0}
+                (numbers if is_number(cell) else texts)[name] += 1
+    return {name for name, count in numbers.items() if count >= texts[name]}
 
 
 class DelimitedRows:

@@ -54,14 +54,21 @@ def is_json_number(cell: object) -> bool:
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
-def numeric_names(rows: Iterable[Row]) -> dict[str, bool]:
-    """Every name in order of appearance, and whether it is a number more often than not."""
-    balance: dict[str, int] = {}
+def numeric_names(rows: Iterable[Row]) -> dict[str, bool | None]:
+    """Every name in order of appearance, and whether it holds numbers; None: it is always null.
+
+    As in CSV, it does where no more cells are text.
+    """
+    counts: dict[str, list[int]] = {}
     for row in rows:
         for name, cell in values_of(row).items():
-            change = 0 if cell is None else 1 if is_json_number(cell) else -1
-            balance[name] = balance.get(name, 0) + change
-    return {name: more > 0 for name, more in balance.items()}
+            count = counts.setdefault(name, [0, 0])
+            if cell is not None:
+                count[is_json_number(cell)] += 1
+    return {
+        name: numbers >= others if numbers + others else None
+        for name, (others, numbers) in counts.items()
+    }
 
 
 def read_ndjson(source: Path, wanted: Wanted) -> Iterator[Table]:

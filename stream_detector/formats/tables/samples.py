@@ -92,11 +92,11 @@ class JsonSamples:
     is added. A flat row is brought into that form. Anything else stays as it is.
     """
 
-    def __init__(self, stem: str, wanted: Wanted, numeric: Mapping[str, bool]) -> None:
+    def __init__(self, stem: str, wanted: Wanted, numeric: Mapping[str, bool | None]) -> None:
         """`numeric` says of names whether they are features; the first value decides of others."""
         self._stem = stem
         self._wanted = wanted
-        self._numeric = dict(numeric)
+        self._numeric = {name: known for name, known in numeric.items() if known is not None}
         self._times = Times()
         self._indices = Indices()
 

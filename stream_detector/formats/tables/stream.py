@@ -71,7 +71,7 @@ def _lines(file: Path) -> Iterator[bytes]:
     yield from filter(bytes.strip, splitter.finish())
 
 
-def _numeric(lines: Iterable[bytes]) -> dict[str, bool]:
+def _numeric(lines: Iterable[bytes]) -> dict[str, bool | None]:
     rows = []
     for line in lines:
         try:
