@@ -114,7 +114,7 @@ def uri_reference(source: str) -> str:
     """A valid URI-reference: the source itself where it is one, else percent-encoded."""
     if _URI_REFERENCE.fullmatch(source):
         return source
-    return quote(source, safe="/!$&'()*+,;=@", errors="replace")
+    return quote(source, safe="/!$&'()*+,;=", errors="replace")
 
 
 def _attributes(event: AnomalyEvent) -> dict[str, str]:

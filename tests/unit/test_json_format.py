@@ -1,0 +1,429 @@
+"""JSON records become samples; what cannot be used says why and harms nothing beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stream_detector.config import ConfigError, Fields
+from stream_detector.formats.json import LETTERS_PER_RECORD, JsonDecoder
+from stream_detector.records import UNKNOWN_TIME, Reason, Record, Rejected, Sample
+
+NOW = 1_764_201_600_000
+GOOD = {"series": "plant-3/pump-7", "timestamp": NOW, "values": {"temp": 81.2, "vib": 0.03}}
+
+
+def decoder(**fields: Any) -> JsonDecoder:
+    return JsonDecoder(
+        Fields(**fields), max_record_bytes=100_000, max_samples=200, max_series_length=20
+    )
+
+
+def record(value: Any, key: bytes | None = None, timestamp: int = UNKNOWN_TIME) -> Record:
+    raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
+    return Record("samples", 2, 17, timestamp, key, raw)
+
+
+def samples(value: Any, **fields: Any) -> list[Sample]:
+    found, rejected = decoder(**fields).decode([record(value)])
+    assert rejected == []
+    return found
+
+
+def refusal(value: Any, **fields: Any) -> Rejected:
+    found, rejected = decoder(**fields).decode([record(value)])
+    assert found == []
+    assert len(rejected) == 1
+    return rejected[0]
+
+
+def changed(**parts: Any) -> dict[str, Any]:
+    return {name: part for name, part in {**GOOD, **parts}.items() if part is not ...}
+
+
+def test_a_sample_keeps_its_series_time_values_and_record() -> None:
+    carrier = record(GOOD)
+    found, rejected = decoder().decode([carrier])
+    assert found == [Sample("plant-3/pump-7", NOW, {"temp": 81.2, "vib": 0.03}, carrier, None)]
+    assert found[0].record is carrier
+    assert rejected == []
+
+
+def test_values_may_be_one_number_an_object_or_an_array_and_are_floats() -> None:
+    (one,) = samples(changed(values=..., value=81))
+    assert one.values == 81.0
+    assert isinstance(one.values, float)
+    (several,) = samples(changed(values=[1, 2.5, None]))
+    assert several.values == (1.0, 2.5, None)
+    assert isinstance(several.values, tuple)
+    assert isinstance(several.values[0], float)
+    (named,) = samples(changed(values={"a": 1, "b": None}))
+    assert named.values == {"a": 1.0, "b": None}
+    assert isinstance(named.values, dict)
+    assert isinstance(named.values["a"], float)
+
+
+def test_values_come_before_value_where_a_sample_has_both() -> None:
+    (found,) = samples(changed(value="a label"))
+    assert found.values == GOOD["values"]
+    (found,) = samples(changed(values=None, value=3))
+    assert found.values == 3.0
+
+
+def test_the_samples_of_an_array_are_numbered() -> None:
+    found = samples([changed(timestamp=NOW + i) for i in range(3)])
+    assert [(sample.timestamp, sample.item) for sample in found] == [
+        (NOW, 0),
+        (NOW + 1, 1),
+        (NOW + 2, 2),
+    ]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\n\n", "\n \t\r\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n", "\ufeff\r\n"])
+def test_ndjson_lines_may_be_blank_end_in_crlf_and_begin_with_a_mark(
+    start: str, newline: str
+) -> None:
+    lines = [json.dumps(changed(timestamp=NOW + i)) for i in range(3)]
+    found = samples((start + newline.join(lines) + newline).encode())
+    assert [(sample.timestamp, sample.item) for sample in found] == [
+        (NOW, 0),
+        (NOW + 1, 1),
+        (NOW + 2, 2),
+    ]
+
+
+def test_a_lone_line_and_an_indented_object_are_one_sample() -> None:
+    for text in (
+        json.dumps(GOOD) + "\r\n",
+        json.dumps(GOOD, indent=2),
+        "\ufeff" + json.dumps(GOOD),
+    ):
+        (found,) = samples(text.encode())
+        assert found.item is None
+        assert found.values == GOOD["values"]
+
+
+def test_an_indented_array_with_a_bad_sample_is_still_an_array() -> None:
+    rows = [GOOD, changed(timestamp=None), GOOD]
+    text = "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]"
+    found, rejected = decoder().decode([record(text.encode())])
+    assert [sample.item for sample in found] == [0, 2]
+    assert [(letter.item, letter.reason) for letter in rejected] == [(1, Reason.MISSING_FIELD)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ('{"series": "a", "timestamp": 1, "value": NaN}', Reason.NON_FINITE),
+        ('{"series": "a", "timestamp": 1, "value": -Infinity}', Reason.NON_FINITE),
+        ('{"series": "a", "timestamp": 1, "value": 1e999}', Reason.NON_FINITE),
+        ('{"series": "a", "timestamp": 1, "value": 1' + "0" * 400 + "}", Reason.NON_FINITE),
+        ('{"series": "a", "timestamp": 1, "value": -1' + "0" * 5000 + "}", Reason.NON_FINITE),
+        ('{"series": "a", "timestamp": 1, "value": 9' + "9" * 308 + "}", Reason.NON_FINITE),
+        ('{"series": "a", "timestamp": 1, "value": true}', Reason.WRONG_TYPE),
+        ('{"series": "\\ud800", "timestamp": 1, "value": 1}', Reason.MALFORMED),
+        ("null", Reason.WRONG_TYPE),
+        ("[]", Reason.WRONG_TYPE),
+        ("{}", Reason.MISSING_FIELD),
+    ],
+)
+def test_of_100_samples_with_one_bad_99_come_out_and_the_letter_names_the_one(
+    bad: str, reason: Reason
+) -> None:
+    rows = [json.dumps(changed(timestamp=NOW + i)) for i in range(100)]
+    rows[37] = bad
+    for text in ("[" + ",".join(rows) + "]", "\n".join(rows)):
+        found, rejected = decoder().decode([record(text.encode())])
+        assert [sample.timestamp - NOW for sample in found] == [*range(37), *range(38, 100)]
+        assert [sample.item for sample in found] == [*range(37), *range(38, 100)]
+        assert [(letter.item, letter.reason) for letter in rejected] == [(37, reason)]
+
+
+@pytest.mark.parametrize("bad", [b'{"series": "a', b"\xff\xfe\x00", b"}", b"[", b"[" * 10_000])
+def test_a_broken_line_harms_no_other_line(bad: bytes) -> None:
+    good = json.dumps(GOOD).encode()
+    for at in range(3):
+        lines = [good, good]
+        lines.insert(at, bad)
+        found, rejected = decoder().decode([record(b"\n".join(lines))])
+        assert [sample.item for sample in found] == [item for item in range(3) if item != at]
+        assert [(letter.item, letter.reason) for letter in rejected] == [(at, Reason.MALFORMED)]
+
+
+def test_one_broken_indented_document_gives_one_letter() -> None:
+    text = json.dumps(GOOD, indent=2).encode()[:-2]
+    letter = refusal(text)
+    assert (letter.reason, letter.item) == (Reason.MALFORMED, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "word"),
+    [
+        (None, Reason.EMPTY, "no value"),
+        (b"", Reason.EMPTY, "white space"),
+        (b" \r\n\t", Reason.EMPTY, "white space"),
+        (b"\xef\xbb\xbf", Reason.EMPTY, "white space"),
+        (b"[]", Reason.EMPTY, "array"),
+        (b"not json", Reason.MALFORMED, "not JSON"),
+        (json.dumps(GOOD).encode()[:-5], Reason.MALFORMED, "not JSON"),
+        (b"\xff\xfe\xfd", Reason.MALFORMED, "not JSON"),
+        (json.dumps(GOOD).encode("utf-16"), Reason.MALFORMED, "not JSON"),
+        (b"[" * 50_000, Reason.MALFORMED, "nested"),
+        (b'{"a":' * 15_000, Reason.MALFORMED, "nested"),
+        (b'{"series":' + b"[" * 40_000 + b"]" * 40_000 + b"}", Reason.MALFORMED, "nested"),
+        (b"5", Reason.WRONG_TYPE, "5"),
+        (b'"text"', Reason.WRONG_TYPE, "text"),
+        (changed(series=...), Reason.MISSING_FIELD, "series"),
+        (changed(series=None), Reason.MISSING_FIELD, "series"),
+        (changed(series=7), Reason.WRONG_TYPE, "series"),
+        (changed(series=["a"]), Reason.WRONG_TYPE, "series"),
+        (changed(series=""), Reason.BAD_SERIES, "series"),
+        (changed(series="s" * 21), Reason.BAD_SERIES, "max_series_length"),
+        (changed(series="\ud800"), Reason.MALFORMED, "series"),
+        (b'{"series":"\xff","timestamp":1,"value":1}', Reason.MALFORMED, "series"),
+        (changed(timestamp=...), Reason.MISSING_FIELD, "timestamp"),
+        (changed(timestamp=None), Reason.MISSING_FIELD, "timestamp"),
+        (changed(timestamp=True), Reason.WRONG_TYPE, "timestamp"),
+        (changed(timestamp={}), Reason.WRONG_TYPE, "timestamp"),
+        (changed(timestamp=-1), Reason.BAD_TIMESTAMP, "1970"),
+        (changed(timestamp=-0.5), Reason.BAD_TIMESTAMP, "1970"),
+        (changed(timestamp=NOW * 1000), Reason.BAD_TIMESTAMP, "9999"),
+        (changed(timestamp=10**400), Reason.BAD_TIMESTAMP, "timestamp"),
+        (changed(timestamp=float("nan")), Reason.BAD_TIMESTAMP, "timestamp"),
+        (changed(timestamp=1e300), Reason.BAD_TIMESTAMP, "timestamp"),
+        (changed(timestamp="yesterday"), Reason.BAD_TIMESTAMP, "yesterday"),
+        (changed(timestamp="1764201600000"), Reason.BAD_TIMESTAMP, "RFC 3339"),
+        (changed(timestamp="2025-02-30T00:00:00Z"), Reason.BAD_TIMESTAMP, "2025-02-30"),
+        (changed(timestamp="1969-12-31T23:59:59Z"), Reason.BAD_TIMESTAMP, "1970"),
+        (changed(timestamp="2025-11-27T00:00:00+25:00"), Reason.BAD_TIMESTAMP, "RFC 3339"),
+        (changed(timestamp="\ud800"), Reason.BAD_TIMESTAMP, "RFC 3339"),
+        (changed(values=...), Reason.MISSING_FIELD, "value"),
+        (changed(values=..., value=None), Reason.MISSING_FIELD, "value"),
+        (changed(values=..., value="81.2"), Reason.WRONG_TYPE, "'81.2'"),
+        (changed(values=..., value=[1]), Reason.WRONG_TYPE, "value"),
+        (changed(values={}), Reason.MISSING_FIELD, "values"),
+        (changed(values=[]), Reason.MISSING_FIELD, "values"),
+        (changed(values=3), Reason.WRONG_TYPE, "values"),
+        (changed(values={"temp": "81.2"}), Reason.WRONG_TYPE, "values.temp"),
+        (changed(values={"temp": False}), Reason.WRONG_TYPE, "values.temp"),
+        (changed(values={"temp": {}}), Reason.WRONG_TYPE, "values.temp"),
+        (changed(values=[1, "2"]), Reason.WRONG_TYPE, "values[1]"),
+        (changed(values={"temp": float("nan")}), Reason.NON_FINITE, "values.temp"),
+        (changed(values={"\ud800": 1}), Reason.MALFORMED, "values"),
+    ],
+)
+def test_what_cannot_be_used_names_its_reason_and_field(
+    value: Any, reason: Reason, word: str
+) -> None:
+    letter = refusal(value)
+    assert letter.reason is reason
+    assert word in letter.detail
+    assert letter.item is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        changed(values={"f" * 5000: "x"}),
+        changed(values={"temp": "\U0010ffff" * 5000}),
+        changed(series="\U0010ffff" * 5000),
+        changed(timestamp="\n" * 5000),
+        changed(values={"temp": "\udfff" * 5000}),
+        b"\x00" * 5000,
+        changed(timestamp=10**300),
+    ],
+)
+def test_a_detail_is_short_and_can_always_be_written(value: Any) -> None:
+    detail = refusal(value).detail
+    assert 0 < len(detail) < 200
+    assert detail.encode().decode() == detail
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2025-11-27T00:00:00Z", NOW),
+        ("2025-11-27t00:00:00z", NOW),
+        ("2025-11-27 00:00:00Z", NOW),
+        ("2025-11-27T00:00:00", NOW),
+        ("2025-11-27T00:00", NOW),
+        ("2025-11-27", NOW),
+        ("2025-11-27T01:30:00+01:30", NOW),
+        ("2025-11-26T19:00:00-0500", NOW),
+        ("2025-11-27T00:00:00.123Z", NOW + 123),
+        ("2025-11-27T00:00:00.123999999Z", NOW + 123),
+        ("2025-11-27T00:00:00,5Z", NOW + 500),
+        ("2025-11-26T23:59:60Z", NOW),
+        ("1970-01-01T00:00:00Z", 0),
+        ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+    ],
+)
+def test_rfc_3339_text_is_a_time_and_without_an_offset_it_is_utc(text: str, expected: int) -> None:
+    (found,) = samples(changed(timestamp=text))
+    assert found.timestamp == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "number", "expected"),
+    [
+        ("ms", NOW, NOW),
+        ("ms", float(NOW), NOW),
+        ("ms", NOW + 0.75, NOW),
+        ("s", NOW // 1000, NOW),
+        ("s", 1_764_201_600.123, NOW + 123),
+        ("us", NOW * 1000 + 999, NOW),
+        ("ns", NOW * 1_000_000 + 999_999, NOW),
+        ("ns", 253_402_300_799_999_999_999, 253_402_300_799_999),
+        ("s", 0, 0),
+    ],
+)
+def test_numbers_count_the_configured_unit(unit: str, number: float, expected: int) -> None:
+    (found,) = samples(changed(timestamp=number), time_unit=unit)
+    assert found.timestamp == expected
+    assert type(found.timestamp) is int
+
+
+def test_paths_lead_into_nested_objects() -> None:
+    row = {"tags": {"host": "web-1"}, "at": {"time": "2025-11-27"}, "data": {"v": {"cpu": 3}}}
+    (found,) = samples(row, series="tags.host", timestamp="at.time", values="data.v")
+    assert (found.series, found.timestamp, found.values) == ("web-1", NOW, {"cpu": 3.0})
+
+
+def test_features_are_gathered_from_their_paths_and_absent_ones_are_none() -> None:
+    paths = {"cpu": "usage.cpu", "disk": "disk.used", "mem": "mem"}
+    row = {"series": "web", "timestamp": NOW, "usage": {"cpu": 1}, "mem": None, "values": "x"}
+    (found,) = samples(row, features=paths)
+    assert found.values == {"cpu": 1.0, "disk": None, "mem": None}
+    letter = refusal({**row, "usage": {}}, features=paths)
+    assert letter.reason is Reason.MISSING_FIELD
+    assert "disk.used" in letter.detail
+    letter = refusal({**row, "usage": {"cpu": "1"}}, features=paths)
+    assert letter.reason is Reason.WRONG_TYPE
+    assert "usage.cpu" in letter.detail
+    letter = refusal({**row, "usage": 5}, features=paths)
+    assert letter.reason is Reason.WRONG_TYPE
+    assert letter.detail == "usage must be an object, not 5"
+
+
+def test_a_template_builds_the_series_from_text_and_whole_numbers() -> None:
+    fields = {"template": "{{100%}}:{tags.host}/{id}"}
+    row = {"tags": {"host": "web"}, "id": 7, "timestamp": NOW, "value": 1}
+    (found,) = samples(row, **fields)
+    assert found.series == "{100%}:web/7"
+    letter = refusal({**row, "tags": {}}, **fields)
+    assert letter.reason is Reason.MISSING_FIELD
+    assert "tags.host" in letter.detail
+    assert refusal({**row, "id": ""}, **fields).reason is Reason.BAD_SERIES
+    assert refusal({**row, "id": True}, **fields).reason is Reason.WRONG_TYPE
+    assert refusal({**row, "id": 10**30}, **fields).reason is Reason.BAD_SERIES
+    assert refusal({**row, "id": 10**400}, **fields).reason is Reason.WRONG_TYPE
+
+
+def test_a_template_without_paths_names_one_series_for_all() -> None:
+    (found,) = samples({"timestamp": NOW, "value": 1}, template="all")
+    assert found.series == "all"
+
+
+@pytest.mark.parametrize("fields", [{"series": "key"}, {"template": "{key}"}])
+def test_the_series_may_be_the_records_key(fields: dict[str, str]) -> None:
+    row = {"timestamp": NOW, "value": 1}
+    carriers = [
+        record(row, key) for key in ("pümp".encode(), None, b"", b"\xff", b"k" * 21, b"last")
+    ]
+    found, rejected = decoder(**fields).decode(carriers)
+    assert [sample.series for sample in found] == ["pümp", "last"]
+    assert [letter.reason for letter in rejected] == [
+        Reason.MISSING_FIELD,
+        Reason.BAD_SERIES,
+        Reason.BAD_SERIES,
+        Reason.BAD_SERIES,
+    ]
+
+
+def test_a_template_may_join_the_key_with_fields() -> None:
+    carrier = record({"name": "temp", "timestamp": NOW, "value": 1}, b"pump-7")
+    found, _ = decoder(template="{key}/{name}").decode([carrier])
+    assert found[0].series == "pump-7/temp"
+
+
+def test_without_a_time_path_the_records_own_time_counts() -> None:
+    row = {"series": "a", "value": 1, "timestamp": "whatever"}
+    carriers = [record(row, timestamp=time) for time in (NOW, UNKNOWN_TIME, 10**15)]
+    found, rejected = decoder(timestamp=None).decode(carriers)
+    assert [sample.timestamp for sample in found] == [NOW]
+    assert [letter.reason for letter in rejected] == [Reason.MISSING_FIELD, Reason.BAD_TIMESTAMP]
+
+
+def test_one_path_may_lead_through_the_value_of_another() -> None:
+    row = {"timestamp": NOW, "reading": {"v": 7, "w": 1.5}}
+    (found,) = samples(row, template="{reading.v}", values="reading")
+    assert (found.series, found.values) == ("7", {"v": 7.0, "w": 1.5})
+
+
+def test_large_records_are_refused_before_they_are_parsed() -> None:
+    letter = refusal(b" " * 100_001)
+    assert letter.reason is Reason.OVERSIZE
+    assert "100001" in letter.detail
+
+
+def test_records_with_too_many_samples_are_refused_whole() -> None:
+    rows = [json.dumps({"series": "a", "timestamp": 1, "value": 1})] * 201
+    for text in ("[" + ",".join(rows) + "]", "\n".join(rows)):
+        assert refusal(text.encode()).reason is Reason.OVERSIZE
+        limit = text.replace(rows[0], "", 1).replace("[,", "[")
+        assert len(samples(limit.encode())) == 200
+
+
+def test_a_record_full_of_bad_samples_gives_a_bounded_number_of_letters() -> None:
+    rows: list[Any] = [GOOD, *[changed(series=7)] * 150, GOOD]
+    found, rejected = decoder().decode([record(rows)])
+    assert [sample.item for sample in found] == [0, 151]
+    assert [letter.item for letter in rejected] == [*range(1, LETTERS_PER_RECORD + 1)]
+    assert "50 more" in rejected[-1].detail
+
+
+def test_the_last_of_two_equal_keys_counts() -> None:
+    text = b'{"series":"a","series":"b","timestamp":1,"value":true,"value":2}'
+    (found,) = samples(text)
+    assert (found.series, found.values) == ("b", 2.0)
+
+
+def test_samples_and_letters_keep_the_order_of_their_records() -> None:
+    carriers = [record(value) for value in (GOOD, b"x", [GOOD, 1, GOOD], None, GOOD)]
+    found, rejected = decoder().decode(carriers)
+    assert [(id(sample.record), sample.item) for sample in found] == [
+        (id(carriers[0]), None),
+        (id(carriers[2]), 0),
+        (id(carriers[2]), 2),
+        (id(carriers[4]), None),
+    ]
+    assert [(id(letter.record), letter.item) for letter in rejected] == [
+        (id(carriers[1]), None),
+        (id(carriers[2]), 1),
+        (id(carriers[3]), None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"series": None}, "template"),
+        ({"series": "tags..host"}, "fields.series"),
+        ({"timestamp": ""}, "fields.timestamp"),
+        ({"template": "{host"}, "fields.template"),
+        ({"template": "{}"}, "fields.template"),
+        ({"template": "{host!r}"}, "host"),
+        ({"template": "{host:>9}"}, "host"),
+        ({"features": {"cpu": "a."}}, "features.cpu"),
+    ],
+)
+def test_fields_that_cannot_be_used_are_refused_at_the_start(
+    fields: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"^input\.fields") as error:
+        decoder(**fields)
+    assert word in str(error.value)
+    assert "\n" not in str(error.value)
