@@ -1,0 +1,1 @@
+"""The detector's arithmetic: stdlib and numpy only, no I/O, no clock, no randomness, no logging."""

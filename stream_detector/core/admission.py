@@ -1,0 +1,187 @@
+"""Which samples of a batch count: order in time, clocks that run ahead, values to hold.
+
+Rows whose samples arrive in order and whole are handled together; the others one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_detector.core.groups import ANY_TIME
+from stream_detector.core.segments import Segments
+from stream_detector.core.slab import NEVER
+from stream_detector.records import Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stream_detector.core.policy import Policy
+    from stream_detector.core.slab import Slab
+
+LIMIT = np.float64(1e30)
+"""Values further than this from their anchor are cut: float32 windows must stay finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Samples of one slab in arrival order; columns of n rows."""
+
+    row: NDArray[np.int64]
+    time: NDArray[np.int64]  # ms
+    values: NDArray[np.float64]  # [n, F]
+    latest: NDArray[np.int64]
+    clock: NDArray[np.int64]  # the partition's clock as each arrives
+
+    def take(self, at: NDArray[np.int64]) -> Arrivals:
+        return Arrivals(
+            self.row[at], self.time[at], self.values[at], self.latest[at], self.clock[at]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What was accepted, sorted by row; columns of m rows."""
+
+    outcome: NDArray[np.uint8]  # [n] of every arrival
+    at: NDArray[np.int64]  # [m] place among the arrivals
+    values: NDArray[np.float32]  # [m, F] relative to the anchor, holes filled
+    segments: Segments  # of m
+    before: NDArray[np.int64]  # [u] accepted samples of each segment's row before this batch
+    since: NDArray[np.float32]  # [m] ms since the sample before; 0 for a series' first
+    restarts: dict[int, int]  # row -> the arrival with which the series starts anew
+
+
+def advance(clock: int, time: NDArray[np.int64], step: int, jump: int) -> NDArray[np.int64]:
+    """[n] the partition's clock as each sample arrives: their maximum, in bounded steps.
+
+    Samples further ahead than `jump` don't move it at all.
+    """
+    start = clock if clock != NEVER else (int(time[0]) if len(time) else NEVER)
+    result = np.maximum.accumulate(np.maximum(time, start))
+    before = np.concatenate(([start], result[:-1]))
+    if (result - before > step).any():
+        now = start
+        for at in range(len(time)):
+            if time[at] <= now + jump:
+                now = max(now, min(int(time[at]), now + step))
+            result[at] = now
+    return result
+
+
+def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
+    """Judge arrivals and move each row's order, held values and count on."""
+    order = np.argsort(arrivals.row, kind="stable")
+    segments = Segments(arrivals.row[order])
+    time = arrivals.time[order]
+    values = arrivals.values[order]
+    last_time = slab.last_time[segments.row]
+    before = segments.previous(time, last_time)
+
+    untimed = arrivals.latest[order] == ANY_TIME
+    odd = time <= before
+    odd |= untimed & (before != NEVER) & (time - before > policy.max_jump)
+    odd |= np.isnan(values).any(axis=1)
+    careful = np.zeros(len(segments), np.bool_)
+    careful[segments.of[odd]] = True
+
+    _cast_anchors(slab, segments, values, careful)
+    with np.errstate(over="ignore", invalid="ignore"):
+        relative = (values - slab.anchor[arrivals.row[order]]).clip(-LIMIT, LIMIT)
+        relative = relative.astype(np.float32)
+    outcome = np.zeros(len(order), np.uint8)
+    restarts: dict[int, int] = {}
+    for segment in np.flatnonzero(careful).tolist():
+        part = slice(segments.start[segment], segments.start[segment] + segments.count[segment])
+        careful_row = int(segments.row[segment])
+        stop = _judge_one_by_one(
+            slab,
+            careful_row,
+            time[part],
+            values[part],
+            untimed[part],
+            policy,
+            outcome[part],
+            relative[part],
+        )
+        if stop is not None:
+            restarts[careful_row] = int(order[part][stop])
+    judged = np.empty(len(order), np.uint8)
+    judged[order] = outcome
+
+    kept = np.flatnonzero(outcome == Outcome.ACCEPTED)
+    at = order[kept]
+    accepted = Segments(arrivals.row[at])
+    row = accepted.row
+    seen = slab.seen[row]
+    time, relative = time[kept], relative[kept]
+    previous = accepted.previous(time, slab.last_time[row])
+    since = np.where(previous == NEVER, 0, time - previous).astype(np.float32)
+
+    slab.late[segments.row[~careful]] = 0
+    slab.held[segments.row[~careful]] = 0
+    slab.heard[row] = arrivals.clock[at[accepted.last]]
+    slab.last_time[row] = time[accepted.last]
+    slab.last[row] = relative[accepted.last]
+    slab.seen[row] += accepted.count
+    return Admitted(judged, at, relative, accepted, seen, since, restarts)
+
+
+def _cast_anchors(
+    slab: Slab, segments: Segments, values: NDArray[np.float64], careful: NDArray[np.bool_]
+) -> None:
+    """A series' first whole sample becomes its anchor."""
+    fresh = np.isnan(slab.anchor[segments.row, 0]) & ~careful
+    slab.anchor[segments.row[fresh]] = values[segments.start[fresh]]
+
+
+def _judge_one_by_one(
+    slab: Slab,
+    row: int,
+    time: NDArray[np.int64],
+    values: NDArray[np.float64],
+    untimed: NDArray[np.bool_],
+    policy: Policy,
+    outcome: NDArray[np.uint8],  # written
+    relative: NDArray[np.float32],  # written
+) -> int | None:
+    """Judge one row's samples in turn; returns the one with which the series starts anew."""
+    last = int(slab.last_time[row])
+    late = int(slab.late[row])
+    held = slab.held[row].copy()
+    newest = slab.last[row].copy()
+    anchored = not np.isnan(slab.anchor[row, 0])
+    whole_before = bool(slab.seen[row] > 0)
+    stop = None
+    for at, now in enumerate(time.tolist()):
+        ahead = bool(untimed[at]) and last != NEVER and now > last + policy.max_jump
+        if now == last:
+            outcome[at] = Outcome.DUPLICATE
+            continue
+        if now < last or ahead:
+            late += 1
+            if late >= policy.restart_after_late:
+                stop = at
+                break
+            outcome[at] = Outcome.FUTURE if ahead else Outcome.LATE
+            continue
+        missing = np.isnan(values[at])
+        if missing.any() and (not whole_before or (held[missing] >= policy.hold_limit).any()):
+            outcome[at] = Outcome.UNHELD
+            continue
+        if not anchored:
+            slab.anchor[row] = values[at]
+            anchored = True
+        with np.errstate(over="ignore"):
+            fresh = (values[at] - slab.anchor[row]).clip(-LIMIT, LIMIT).astype(np.float32)
+        newest = np.where(missing, newest, fresh)
+        relative[at] = newest
+        held = np.where(missing, held + 1, 0).astype(np.uint8)
+        whole_before, last, late = True, now, 0
+    if stop is not None:
+        outcome[stop:] = Outcome.REFUSED  # overwritten when the fresh row judges them
+    slab.late[row] = late
+    slab.held[row] = held
+    return stop

@@ -1,0 +1,405 @@
+"""Batches -> verdicts and events: the order of things, for all slabs together.
+
+A function of the input so far, the policy and the models alone: cutting the stream into batches
+differently changes no event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from stream_detector.core import levels as lv
+from stream_detector.core.admission import Admitted, Arrivals, admit, advance
+from stream_detector.core.calibration import MATURE, judge
+from stream_detector.core.episodes import Samples, Tracker, Who
+from stream_detector.core.groups import ANY_TIME
+from stream_detector.core.scoring import Scored, excesses, score
+from stream_detector.core.segments import Segments
+from stream_detector.core.serving import RECONSTRUCTION, Serving
+from stream_detector.core.slab import LEARNING
+from stream_detector.core.windows import collect, learn
+from stream_detector.records import Maturity, Outcome, Partition, ScaleScores, Verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stream_detector.core.policy import Policy
+    from stream_detector.core.slab import Slab
+    from stream_detector.core.windows import WindowSet
+    from stream_detector.ports import Model
+    from stream_detector.records import AnomalyEvent, Batch
+
+Key = tuple[str, Partition]
+EVICT_STEPS = 120
+
+
+@dataclass(slots=True)
+class Result:
+    verdicts: list[Verdicts] = field(default_factory=list)  # one for each batch, in their order
+    events: list[AnomalyEvent] = field(default_factory=list)
+    scores: list[ScaleScores] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One batch on its way through the engine."""
+
+    slab: Slab
+    serving: Serving
+    batch: Batch
+    usable: NDArray[np.int64]  # places in the batch that are not too far ahead
+    clock: NDArray[np.int64]  # of each usable one
+    outcome: NDArray[np.uint8]
+    level: NDArray[np.float32]
+    anomalous: NDArray[np.bool_]
+    tracker: Tracker
+    done: int = 0  # usable ones dealt with
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Arrivals of one job that are taken in together."""
+
+    job: _Job
+    place: NDArray[np.int64]  # in the batch
+    arrivals: Arrivals
+    before: NDArray[np.int64]  # [u] last time of the admitted rows before the piece
+    heard: NDArray[np.int64]  # [u] clock when they were last heard
+    admitted: Admitted
+    windows: dict[int, WindowSet]
+
+
+class Engine:
+    """Holds all state: one slab per group and partition."""
+
+    def __init__(self, source: str, policy: Policy) -> None:
+        self._source = source
+        self._policy = policy
+        self._serving: dict[str, Serving] = {}
+        self._slabs: dict[Key, Slab] = {}
+
+    def serve(self, group: str, model: Model) -> Literal["swapped", "incompatible"]:
+        """From the next batch on this model serves the group.
+
+        A model of other features, scales or smoothing would make the state meaningless and is
+        refused: `incompatible`.
+        """
+        serving = Serving(model, self._policy)
+        old = self._serving.get(group)
+        if old is not None and not serving.fits(old):
+            return "incompatible"
+        self._serving[group] = serving
+        for (name, _), slab in self._slabs.items():
+            if name == group:
+                serving.take_over(slab)
+        return "swapped"
+
+    def version(self, group: str) -> str:
+        return self._serving[group].version
+
+    def drop(self, partition: Partition) -> None:
+        """Forget the state of a partition that somebody else owns now."""
+        for key in [key for key in self._slabs if key[1] == partition]:
+            del self._slabs[key]
+
+    def series(self) -> dict[str, int]:
+        """Maturity -> series held."""
+        counts = dict.fromkeys((m.value for m in Maturity), 0)
+        for slab in self._slabs.values():
+            rows = slab.rows_in_use()
+            young = slab.state[rows] == LEARNING
+            warming = ~young & (slab.scored[rows] < MATURE)
+            counts[Maturity.LEARNING.value] += int(young.sum())
+            counts[Maturity.WARMING.value] += int(warming.sum())
+            counts[Maturity.MATURE.value] += len(rows) - int(young.sum()) - int(warming.sum())
+        return counts
+
+    def digest(self, partition: Partition) -> dict[str, str]:
+        """Group -> hash of the state of one partition."""
+        return {g: slab.digest() for (g, p), slab in self._slabs.items() if p == partition}
+
+    def process(self, batches: Sequence[Batch]) -> Result:
+        """Take in batches, at most one for each group and partition."""
+        result = Result()
+        jobs = [self._job(batch) for batch in batches]
+        waiting = [job for job in jobs if len(job.usable)]
+        while waiting:
+            pieces = [self._next_piece(job, result) for job in waiting]
+            while pieces:
+                pieces = self._run(pieces, result)
+            waiting = [job for job in waiting if job.done < len(job.usable)]
+        for job in jobs:
+            result.events += job.tracker.sweep(job.slab.clock)
+            result.verdicts.append(
+                Verdicts(job.batch, job.outcome, job.level, job.anomalous, job.serving.version)
+            )
+        return result
+
+    def _job(self, batch: Batch) -> _Job:
+        serving = self._serving[batch.group]
+        key = (batch.group, batch.partition)
+        slab = self._slabs.get(key)
+        if slab is None:
+            slab = self._slabs[key] = serving.slab()
+        n = len(batch)
+        outcome = np.zeros(n, np.uint8)
+        ahead = batch.timestamp > batch.latest
+        outcome[ahead] = Outcome.FUTURE
+        usable = np.flatnonzero(~ahead)
+        clock = advance(
+            slab.clock,
+            batch.timestamp[usable],
+            self._policy.max_clock_step,
+            self._policy.max_jump,
+        )
+        who = Who(self._source, batch.partition, serving.features, serving.version)
+        return _Job(
+            slab,
+            serving,
+            batch,
+            usable,
+            clock,
+            outcome,
+            np.full(n, np.nan, np.float32),
+            np.zeros(n, np.bool_),
+            Tracker(slab, who, self._policy),
+        )
+
+    def _next_piece(self, job: _Job, result: Result) -> _Piece:
+        """The samples up to the next one before which idle series are to be forgotten."""
+        slab = job.slab
+        clock = job.clock[job.done :]
+        if clock[0] >= slab.next_eviction:
+            self._evict(job, int(clock[0]), result)
+        bound = min(slab.next_eviction, int(clock[0]) + self._policy.evict_after)
+        count = int(np.searchsorted(clock, bound))
+        place = job.usable[job.done : job.done + max(count, 1)]
+        clock = clock[: len(place)]
+        job.done += len(place)
+        place, rows = self._rows(job, place, clock)
+        kept = np.isin(job.usable[job.done - len(clock) : job.done], place)
+        slab.next_eviction = bound
+        slab.clock = int(clock[-1])
+        batch = job.batch
+        arrivals = Arrivals(
+            rows, batch.timestamp[place], batch.values[place], batch.latest[place], clock[kept]
+        )
+        return self._take_in(job, place, arrivals)
+
+    def _rows(
+        self, job: _Job, place: NDArray[np.int64], clock: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], ...]:
+        """Rows of the samples; new series far ahead of the clock or of a full slab get none."""
+        slab, names = job.slab, job.batch.series
+        far = (job.batch.latest[place] == ANY_TIME) & (
+            job.batch.timestamp[place] > clock + self._policy.max_jump
+        )
+        rows = []
+        for at, now, ahead in zip(place.tolist(), clock.tolist(), far.tolist(), strict=True):
+            row = slab.index.get(names[at], -1)
+            if row < 0 and ahead:
+                job.outcome[at] = Outcome.FUTURE
+            elif row < 0 and len(slab) >= self._policy.max_series:
+                job.outcome[at] = Outcome.REFUSED
+            elif row < 0:
+                row = slab.add(names[at])
+                slab.heard[row] = now
+                job.serving.welcome(slab, row)
+            rows.append(row)
+        found = np.array(rows, np.int64)
+        return place[found >= 0], found[found >= 0]
+
+    def _evict(self, job: _Job, clock: int, result: Result) -> None:
+        slab = job.slab
+        rows, due = self._due(slab)
+        for row, deadline in zip(rows[due <= clock].tolist(), due[due <= clock], strict=True):
+            silence = int(deadline - slab.heard[row])
+            result.events += job.tracker.close(row, int(slab.last_time[row]) + silence, "evicted")
+            slab.remove(row)
+        slab.next_eviction = int(self._due(slab)[1].min(initial=2**62))
+
+    def _due(self, slab: Slab) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows in use and when each is forgotten; series that send rarely get more time."""
+        rows = slab.rows_in_use()
+        steps = (EVICT_STEPS * slab.interval[rows].astype(np.float64)).astype(np.int64)
+        return rows, slab.heard[rows] + np.maximum(self._policy.evict_after, steps)
+
+    def _take_in(self, job: _Job, place: NDArray[np.int64], arrivals: Arrivals) -> _Piece:
+        slab, serving = job.slab, job.serving
+        rows = np.unique(arrivals.row)
+        before, heard = slab.last_time[rows], slab.heard[rows]
+        admitted = admit(slab, arrivals, self._policy)
+        at = np.searchsorted(rows, admitted.segments.row)
+        serving.learnt(slab, learn(slab, admitted, serving.offset, serving.factor))
+        windows = collect(slab, admitted)
+        return _Piece(job, place, arrivals, before[at], heard[at], admitted, windows)
+
+    def _run(self, pieces: list[_Piece], result: Result) -> list[_Piece]:
+        """Score and judge pieces; returns those whose series must start anew on the way."""
+        scored: list[dict[int, tuple[WindowSet, Scored]]] = [{} for _ in pieces]
+        for serving in {id(piece.job.serving): piece.job.serving for piece in pieces}.values():
+            mine = [i for i, piece in enumerate(pieces) if piece.job.serving is serving]
+            for scale in serving.scales:
+                sets = [(pieces[i].job.slab, pieces[i].windows[scale]) for i in mine]
+                for i, (_, part), answer in zip(
+                    mine, sets, score(serving, scale, sets), strict=True
+                ):
+                    scored[i][scale] = (part, answer)
+        again = []
+        for piece, answers in zip(pieces, scored, strict=True):
+            rest = self._judge(piece, answers, result)
+            if rest is not None:
+                again.append(rest)
+        return again
+
+    def _judge(
+        self, piece: _Piece, scored: dict[int, tuple[WindowSet, Scored]], result: Result
+    ) -> _Piece | None:
+        job, admitted = piece.job, piece.admitted
+        slab, serving, segments = job.slab, job.serving, admitted.segments
+        m = len(admitted.at)
+        new = excesses(slab, serving, scored, m)
+        filled = new.copy()
+        for expert in range(new.shape[1]):
+            filled[:, expert] = segments.forward_fill(
+                new[:, expert], slab.excess[segments.row, expert]
+            )
+        slab.excess[segments.row] = filled[segments.last]
+        some = np.flatnonzero(~np.isnan(new).all(axis=1))  # [k] samples with a new score
+        fused = lv.fuse(np.nan_to_num(filled[some]), serving.rule, serving.weights)
+        t = lv.transformed(fused, serving.levels)
+        of_some = Segments(segments.row[segments.of[some]])
+        alarm = serving.z_of(slab.threshold[of_some.row].astype(np.float64))
+        spread = serving.levels.spread
+        judged = judge(slab, of_some, t, alarm, spread)
+
+        level = np.full(m, np.nan, np.float32)
+        score_now = np.full(m, np.nan, np.float32)
+        level[some] = serving.level_of(judged.z)
+        score_now[some] = fused
+        level = segments.forward_fill(level, slab.level[segments.row])
+        score_now = segments.forward_fill(score_now, slab.score[segments.row])
+        slab.level[segments.row] = level[segments.last]
+        slab.score[segments.row] = score_now[segments.last]
+        seen = np.full(m, np.nan)
+        seen[some] = judged.after
+        seen = segments.forward_fill(seen, _seen_before(slab, segments, of_some, judged.seen))
+        seen[some] = judged.seen
+
+        samples = Samples(
+            at=admitted.at,
+            time=piece.arrivals.time[admitted.at],
+            clock=piece.arrivals.clock[admitted.at],
+            offset=job.batch.offset[piece.place[admitted.at]],
+            values=admitted.values,
+            level=level,
+            score=score_now,
+            scored=seen.astype(np.int32),
+            excess=new * serving.weights,
+            windows={k: (w, s.contribution, s.expected) for k, (w, s) in scored.items()},
+            expert_scale=[expert.scale for expert in serving.experts],
+            before=piece.before,
+            heard=piece.heard,
+        )
+        moves = job.tracker.run(segments.row, segments.start, segments.count, segments.of, samples)
+        job.outcome[piece.place] = admitted.outcome
+        job.level[piece.place[admitted.at]] = level
+        job.anomalous[piece.place[admitted.at]] = moves.anomalous
+
+        stop = self._stops(piece, moves.relearn)
+        limit = serving.levels
+        bound = lv.untransformed(judged.location + alarm[of_some.of] * judged.deviation, limit)
+        ratio = np.full(m, np.nan, np.float32)
+        ratio[some] = np.maximum(fused, 0) / np.maximum(bound, 1e-30)
+        self._histograms(piece, scored, ratio, stop, result)
+        events = [(at, event) for at, event in moves.events]
+        rest = self._restart(piece, moves.relearn, stop, events)
+        result.events += [event for _, event in sorted(events, key=lambda pair: pair[0])]
+        return rest
+
+    @staticmethod
+    def _stops(piece: _Piece, relearn: dict[int, int]) -> NDArray[np.int64]:
+        """[n] the arrival with which the row of each starts anew; beyond all if it doesn't."""
+        stop = np.full(len(piece.place), 2**62)
+        for row, at in piece.admitted.restarts.items():
+            stop[piece.arrivals.row == row] = at
+        for row, sample in relearn.items():
+            mine = piece.arrivals.row == row
+            stop[mine] = np.minimum(stop[mine], int(piece.admitted.at[sample]) + 1)
+        return stop
+
+    @staticmethod
+    def _histograms(
+        piece: _Piece,
+        scored: dict[int, tuple[WindowSet, Scored]],
+        ratio: NDArray[np.float32],
+        stop: NDArray[np.int64],
+        result: Result,
+    ) -> None:
+        serving = piece.job.serving
+        valid = piece.admitted.at < stop[piece.admitted.at]  # [m]
+        for scale, (windows, answer) in scored.items():
+            if not len(windows):
+                continue
+            counted = valid[windows.sample]
+            good = answer.finite & counted
+            experts = [serving.experts[i] for i in serving.by_scale[scale]]
+            column = next((e.output for e in experts if e.name == RECONSTRUCTION), 0)
+            result.scores.append(
+                ScaleScores(
+                    piece.job.batch.group,
+                    scale,
+                    answer.scores[good, column],
+                    ratio[windows.sample[good]],
+                    int((~answer.finite & counted).sum()),
+                )
+            )
+
+    def _restart(
+        self,
+        piece: _Piece,
+        relearn: dict[int, int],
+        stop: NDArray[np.int64],
+        events: list[tuple[int, AnomalyEvent]],
+    ) -> _Piece | None:
+        """Fresh rows for series that start anew; the rest of their samples as another piece."""
+        rows = {*piece.admitted.restarts, *relearn}
+        if not rows:
+            return None
+        job, slab = piece.job, piece.job.slab
+        for row in rows:
+            mine = piece.arrivals.row == row
+            at = int(stop[mine][0])
+            if row in relearn:
+                last = int(piece.arrivals.time[at - 1])
+                heard = int(piece.arrivals.clock[at - 1])
+                slab.clear(row)
+                slab.deviation[row] = job.serving.levels.spread
+                slab.last_time[row], slab.heard[row] = last, heard
+                continue
+            last = int(slab.last_time[row])
+            events += [(at, event) for event in job.tracker.close(row, last, "gap")]
+            slab.clear(row)
+            slab.heard[row] = piece.arrivals.clock[at]
+            job.serving.welcome(slab, row)
+            time, offset = int(piece.arrivals.time[at]), int(job.batch.offset[piece.place[at]])
+            events.append((at, job.tracker.gap(row, time, offset)))
+        left = np.flatnonzero(np.arange(len(stop)) >= stop)
+        if not len(left):
+            return None
+        return self._take_in(job, piece.place[left], piece.arrivals.take(left))
+
+
+def _seen_before(
+    slab: Slab, segments: Segments, of_some: Segments, seen: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """[u] how many scores each row had before the piece."""
+    result = slab.scored[segments.row].astype(np.float64)
+    place = np.searchsorted(segments.row, of_some.row)
+    result[place] = seen[of_some.start]
+    return result

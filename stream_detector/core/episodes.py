@@ -1,0 +1,307 @@
+"""Levels -> episodes: when one opens, repeats itself and closes; one row at a time.
+
+Only rows with an open episode or a level above the threshold come here, so plain Python is quick
+enough. Nothing but the series' own samples and its partition's clock decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from stream_detector.core.calibration import MATURE
+from stream_detector.core.slab import WINDOW
+from stream_detector.records import AnomalyEvent, Kind, Maturity, Partition, Severity, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stream_detector.core.policy import Policy
+    from stream_detector.core.slab import Slab
+    from stream_detector.core.windows import WindowSet
+
+SILENT_STEPS = 10
+REGIME = "regime_change"
+SEVERITIES = (Severity.MINOR, Severity.MAJOR, Severity.CRITICAL)
+
+
+class Window(NamedTuple):
+    """The window that an event speaks of, in the input's units."""
+
+    scale: int
+    start: int  # ms
+    end: int  # ms
+    expected: dict[str, float]
+    contribution: dict[str, float]
+
+
+class Now(NamedTuple):
+    """A series as of one of its samples."""
+
+    time: int
+    offset: int
+    level: float
+    score: float
+    scored: int
+    observed: dict[str, float]
+
+
+@dataclass(slots=True)
+class Episode:
+    """An open episode; all that later events of it need."""
+
+    kind: Kind
+    started_at: int
+    window: Window
+    now: Now
+    seq: int = 0
+    quiet: int = 0
+    severity: int = 0
+    repeated_at: int = 0
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """What all events of a slab share."""
+
+    source: str
+    partition: Partition
+    features: tuple[str, ...]
+    version: str
+
+
+@dataclass(slots=True)
+class Samples:
+    """Accepted samples of one piece, sorted by row, with their verdicts; m rows."""
+
+    at: NDArray[np.int64]  # [m] arrival
+    time: NDArray[np.int64]
+    clock: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    values: NDArray[np.float32]  # [m, F] relative
+    level: NDArray[np.float32]  # [m]
+    score: NDArray[np.float32]  # [m]
+    scored: NDArray[np.int32]  # [m] scores the series had before this sample's
+    excess: NDArray[np.float32]  # [m, X] weighted, of the windows completed by this very sample
+    windows: dict[int, tuple[WindowSet, NDArray[np.float32], NDArray[np.float32]]]
+    expert_scale: Sequence[int]  # [X]
+    before: NDArray[np.int64]  # [u] last_time of each row before the piece
+    heard: NDArray[np.int64]  # [u] clock at which each row was last heard before the piece
+
+
+@dataclass(slots=True)
+class Transitions:
+    events: list[tuple[int, AnomalyEvent]] = field(default_factory=list)  # arrival, event
+    anomalous: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))  # [m]
+    relearn: dict[int, int] = field(default_factory=dict)  # row -> sample after which it is new
+
+
+class Tracker:
+    """Runs the episodes of one slab over one piece of input."""
+
+    def __init__(self, slab: Slab, who: Who, policy: Policy) -> None:
+        self._slab = slab
+        self._who = who
+        self._policy = policy
+
+    def run(
+        self,
+        rows: NDArray[np.int64],  # [u]
+        start: NDArray[np.int64],  # [u]
+        count: NDArray[np.int64],  # [u]
+        of: NDArray[np.int64],  # [m]
+        samples: Samples,
+    ) -> Transitions:
+        slab = self._slab
+        result = Transitions(anomalous=np.zeros(len(samples.at), np.bool_))
+        above = samples.level >= slab.threshold[rows][of]
+        above &= samples.scored >= MATURE
+        busy = slab.above[rows] > 0
+        busy[of[above]] = True
+        if slab.open:
+            busy |= np.isin(rows, np.fromiter(slab.open, np.int64, len(slab.open)))
+        for segment in np.flatnonzero(busy).tolist():
+            part = range(int(start[segment]), int(start[segment] + count[segment]))
+            self._row(int(rows[segment]), segment, part, above, samples, result)
+        return result
+
+    def _row(
+        self,
+        row: int,
+        segment: int,
+        part: range,
+        above: NDArray[np.bool_],
+        samples: Samples,
+        result: Transitions,
+    ) -> None:
+        slab, policy = self._slab, self._policy
+        episode = slab.open.get(row)
+        run = int(slab.above[row])
+        patience = self._patience(row)
+        last, heard = int(samples.before[segment]), int(samples.heard[segment])
+        for i in part:
+            time, clock, high = int(samples.time[i]), int(samples.clock[i]), bool(above[i])
+            arrival = int(samples.at[i])
+            if episode is not None and max(time - last, clock - heard) > patience:
+                deadline = last + patience
+                event = self._event(row, episode, Status.CLOSED, deadline, "silent")
+                result.events.append((arrival, event))
+                episode = None
+            last, heard = time, clock
+            run = run + 1 if high else 0
+            if episode is None and run < policy.min_length:
+                continue
+            now = self._now(row, i, samples)
+            window = self._window(row, i, samples)
+            if episode is None:
+                if window is None:  # the level is held from an earlier window
+                    continue
+                episode = Episode(Kind.ANOMALY, time, window, now, repeated_at=time)
+                episode.threshold = float(slab.threshold[row])
+                episode.severity = self._rank(now.level, episode.threshold)
+                result.events.append((arrival, self._event(row, episode, Status.OPENED, time)))
+                result.anomalous[i] = True
+                continue
+            episode.now = now
+            episode.window = window or episode.window
+            change, closed = self._continue(row, episode, time, high=high)
+            if change is not None:
+                result.events.append((arrival, change))
+            result.anomalous[i] = episode.kind is Kind.ANOMALY and not closed
+            if closed:
+                episode, run = None, 0
+                if change is not None and change.close_reason == REGIME:
+                    result.relearn[row] = i
+                    break
+        slab.above[row] = min(run, 65535)
+        if episode is None:
+            slab.open.pop(row, None)
+        else:
+            slab.open[row] = episode
+
+    def _continue(
+        self, row: int, episode: Episode, time: int, *, high: bool
+    ) -> tuple[AnomalyEvent | None, bool]:
+        """One more sample of an open episode: an event or none, and whether it is closed."""
+        policy = self._policy
+        if episode.kind is Kind.GAP:
+            if episode.now.scored < MATURE or np.isnan(episode.now.level):
+                return None, False
+            return self._event(row, episode, Status.CLOSED, time, "recovered"), True
+        episode.quiet = 0 if high else episode.quiet + 1
+        if episode.quiet >= policy.quiet_period:
+            return self._event(row, episode, Status.CLOSED, time, "recovered"), True
+        if time - episode.started_at >= policy.regime_change_after:
+            return self._event(row, episode, Status.CLOSED, time, REGIME), True
+        rank = self._rank(episode.now.level, episode.threshold)
+        if rank > episode.severity or time - episode.repeated_at >= policy.update_every:
+            episode.severity = max(rank, episode.severity)
+            episode.repeated_at = time
+            return self._event(row, episode, Status.UPDATED, time), False
+        return None, False
+
+    def sweep(self, clock: int) -> list[AnomalyEvent]:
+        """Close episodes whose series sent nothing for too long."""
+        slab, events = self._slab, []
+        for row, episode in list(slab.open.items()):
+            patience = self._patience(row)
+            if clock - int(slab.heard[row]) > patience:
+                deadline = int(slab.last_time[row]) + patience
+                events.append(self._event(row, episode, Status.CLOSED, deadline, "silent"))
+                del slab.open[row]
+        return events
+
+    def _patience(self, row: int) -> int:
+        """Silence, ms, that ends an episode; series that send rarely get more."""
+        return max(self._policy.silent_after, round(SILENT_STEPS * float(self._slab.interval[row])))
+
+    def close(self, row: int, at: int, reason: str) -> list[AnomalyEvent]:
+        episode = self._slab.open.pop(row, None)
+        if episode is None:
+            return []
+        return [self._event(row, episode, Status.CLOSED, at, reason)]
+
+    def gap(self, row: int, time: int, offset: int) -> AnomalyEvent:
+        """The series starts anew: nothing can be said of it until it is mature again."""
+        now = Now(time, offset, float("nan"), float("nan"), 0, {})
+        episode = Episode(Kind.GAP, time, Window(self._slab.scales[0], time, time, {}, {}), now)
+        self._slab.open[row] = episode
+        return self._event(row, episode, Status.OPENED, time)
+
+    def _event(
+        self, row: int, episode: Episode, status: Status, at: int, reason: str | None = None
+    ) -> AnomalyEvent:
+        now, window, who = episode.now, episode.window, self._who
+        seq = episode.seq
+        episode.seq += 1
+        return AnomalyEvent(
+            source=who.source,
+            series=self._slab.names[row] or "",
+            kind=episode.kind,
+            status=status,
+            at=at,
+            seq=seq,
+            started_at=episode.started_at,
+            window_start=window.start,
+            window_end=window.end,
+            scale=window.scale,
+            severity=SEVERITIES[episode.severity],
+            level=now.level,
+            threshold=episode.threshold,
+            score=now.score,
+            model_version=who.version,
+            maturity=maturity(now.scored, now.level),
+            partition=who.partition,
+            offset=now.offset,
+            close_reason=reason,
+            observed=now.observed,
+            expected=window.expected,
+            contribution=window.contribution,
+        )
+
+    @staticmethod
+    def _rank(level: float, threshold: float) -> int:
+        return 0 if np.isnan(level) else int(np.clip(np.floor(level - threshold), 0, 2))
+
+    def _named(self, vector: NDArray[np.floating]) -> dict[str, float]:
+        return dict(zip(self._who.features, vector.tolist(), strict=True))
+
+    def _now(self, row: int, i: int, samples: Samples) -> Now:
+        return Now(
+            int(samples.time[i]),
+            int(samples.offset[i]),
+            float(samples.level[i]),
+            float(samples.score[i]),
+            int(samples.scored[i]),
+            self._named(self._slab.anchor[row] + samples.values[i]),
+        )
+
+    def _window(self, row: int, i: int, samples: Samples) -> Window | None:
+        """The window that this sample completed, of the scale that is most to blame."""
+        excess = np.where(np.isnan(samples.excess[i]), -np.inf, samples.excess[i])
+        most = int(np.argmax(excess))
+        if excess[most] == -np.inf:
+            return None
+        scale = samples.expert_scale[most]
+        windows, contribution, expected = samples.windows[scale]
+        w = int(np.searchsorted(windows.sample, i))
+        end = int(samples.time[i])
+        length = (WINDOW * scale - 1) * float(self._slab.interval[row])
+        return Window(
+            scale,
+            end - round(length),
+            end,
+            self._named(self._slab.anchor[row] + expected[w]),
+            self._named(contribution[w]),
+        )
+
+
+def maturity(scored: int, level: float) -> Maturity:
+    if scored >= MATURE:
+        return Maturity.MATURE
+    return Maturity.LEARNING if np.isnan(level) else Maturity.WARMING

@@ -1,0 +1,33 @@
+"""What the engine is told once: times are ms, lengths are samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECOND = 1000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """At most one of alarm_budget, level, quantile, sigma; none: the bundle's own threshold."""
+
+    alarm_budget: float | None = None  # false episodes per series and day
+    level: float | None = None
+    quantile: float | None = None
+    sigma: float | None = None
+
+    hold_limit: int = 5
+    restart_after_late: int = 10
+    evict_after: int = 7 * DAY
+    max_clock_step: int = HOUR
+    max_jump: int = 366 * DAY
+
+    min_length: int = 1
+    quiet_period: int = 60
+    update_every: int = 300 * SECOND
+    silent_after: int = HOUR
+    regime_change_after: int = 12 * HOUR
+
+    max_series: int = 1_000_000  # per group and partition

@@ -1,0 +1,215 @@
+"""State of the series of one group in one partition: arrays, one row per series.
+
+Values are kept relative to a float64 anchor of the series, so that large counters keep their
+resolution as float32. Open episodes are few and lie in a small table beside the arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stream_detector.core.episodes import Episode
+
+WINDOW = 60
+LEARN = 120
+NEVER = -(2**62)
+NOT_LEARNING = -1
+
+LEARNING, LEARNT, KNOWN = 0, 1, 2
+"""States of a row: centre and scale unknown, from its own first samples, from the bundle."""
+
+
+class Slab:
+    """Rows of all arrays belong together; `index` finds the row of a series.
+
+    F features, S scales, C scales above 1, X experts; `smoothing` holds the look-back (n - 1) of
+    each expert.
+    """
+
+    anchor: NDArray[np.float64]  # [R, F]; NaN before the first sample
+    last: NDArray[np.float32]  # [R, F] newest values, relative to the anchor
+    held: NDArray[np.uint8]  # [R, F] samples in a row that a value was held for
+    ring: NDArray[np.float32]  # [R, S, 60, F] step i of a scale lies at i % 60
+    sums: NDArray[np.float64]  # [R, C, F] of the samples of the unfinished step
+    center: NDArray[np.float32]  # [R, F] relative to the anchor
+    spread: NDArray[np.float32]  # [R, F]
+    state: NDArray[np.uint8]  # [R]
+    slot: NDArray[np.int32]  # [R] place in the learning pool
+    seen: NDArray[np.int64]  # [R] accepted samples
+    last_time: NDArray[np.int64]  # [R] ms
+    heard: NDArray[np.int64]  # [R] the partition's clock at the newest accepted sample, ms
+    late: NDArray[np.uint8]  # [R] late samples in a row
+    interval: NDArray[np.float32]  # [R] ms between samples
+    excess: NDArray[np.float32]  # [R, X] newest tail excess of each expert; NaN before the first
+    location: NDArray[np.float64]  # [R] of the transformed score
+    deviation: NDArray[np.float64]  # [R]
+    scored: NDArray[np.int32]  # [R] scores that location and deviation have seen
+    threshold: NDArray[np.float32]  # [R] level
+    level: NDArray[np.float32]  # [R] newest; NaN before the first
+    score: NDArray[np.float32]  # [R] newest
+    above: NDArray[np.uint16]  # [R] samples in a row above the threshold, outside episodes
+
+    def __init__(self, features: int, scales: Sequence[int], smoothing: Sequence[int]) -> None:
+        self.features = features
+        self.scales = tuple(scales)
+        self.smoothing = tuple(smoothing)
+        self.coarse = tuple(k for k in self.scales if k > 1)
+        self.index: dict[str, int] = {}
+        self.names: list[str | None] = []
+        self.free: list[int] = []
+        self.open: dict[int, Episode] = {}
+        self.clock = NEVER
+        self.next_eviction = 2**62  # no series is due before this time
+        self._columns = self._layout()
+        for name, (dtype, shape, _) in self._columns.items():
+            setattr(self, name, np.empty((0, *shape), dtype))
+        self.history = [np.empty((0, n), np.float32) for n in self.smoothing]  # [R, n - 1] each
+        self.pool = LearningPool(features)
+
+    def _layout(self) -> dict[str, tuple[type[np.generic], tuple[int, ...], float]]:
+        f, s, c, x = self.features, len(self.scales), len(self.coarse), len(self.smoothing)
+        return {
+            "anchor": (np.float64, (f,), np.nan),
+            "last": (np.float32, (f,), 0),
+            "held": (np.uint8, (f,), 0),
+            "ring": (np.float32, (s, WINDOW, f), 0),
+            "sums": (np.float64, (c, f), 0),
+            "center": (np.float32, (f,), 0),
+            "spread": (np.float32, (f,), 1),
+            "state": (np.uint8, (), LEARNING),
+            "slot": (np.int32, (), NOT_LEARNING),
+            "seen": (np.int64, (), 0),
+            "last_time": (np.int64, (), NEVER),
+            "heard": (np.int64, (), NEVER),
+            "late": (np.uint8, (), 0),
+            "interval": (np.float32, (), 0),
+            "excess": (np.float32, (x,), np.nan),
+            "location": (np.float64, (), 0),
+            "deviation": (np.float64, (), 1),
+            "scored": (np.int32, (), 0),
+            "threshold": (np.float32, (), np.inf),
+            "level": (np.float32, (), np.nan),
+            "score": (np.float32, (), np.nan),
+            "above": (np.uint16, (), 0),
+        }
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def capacity(self) -> int:
+        return len(self.seen)
+
+    def add(self, series: str) -> int:
+        """A fresh row for a series that has none."""
+        if self.free:
+            row = self.free.pop()
+        else:
+            row = len(self.names)
+            if row == self.capacity:
+                self._grow(max(64, row + row // 2))
+            self.names.append(None)
+            self.slot[row] = NOT_LEARNING
+        self.names[row] = series
+        self.index[series] = row
+        self.clear(row)
+        return row
+
+    def clear(self, row: int) -> None:
+        """Forget all but the name of a row."""
+        self.forget_learning(row)
+        for name, (_, _, fill) in self._columns.items():
+            getattr(self, name)[row] = fill
+        for history in self.history:
+            history[row] = np.nan
+
+    def forget_learning(self, row: int) -> None:
+        if self.slot.item(row) != NOT_LEARNING:
+            self.pool.release(self.slot.item(row))
+            self.slot[row] = NOT_LEARNING
+
+    def remove(self, row: int) -> None:
+        self.clear(row)
+        name = self.names[row]
+        if name is not None:
+            del self.index[name]
+        self.names[row] = None
+        self.free.append(row)
+
+    def _grow(self, capacity: int) -> None:
+        # np.zeros takes untouched pages from the system, so unused capacity costs no memory.
+        for name, (dtype, shape, _) in self._columns.items():
+            old: NDArray[Any] = getattr(self, name)
+            new = np.zeros((capacity, *shape), dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+        for at, old in enumerate(self.history):
+            fresh = np.zeros((capacity, old.shape[1]), np.float32)
+            fresh[: len(old)] = old
+            self.history[at] = fresh
+
+    def rows_in_use(self) -> NDArray[np.int64]:
+        rows = np.ones(len(self.names), np.bool_)
+        rows[self.free] = False
+        return np.flatnonzero(rows)
+
+    def rows(self) -> NDArray[np.int64]:
+        """Rows in use, by series name: an order that history does not change."""
+        return np.array([self.index[name] for name in sorted(self.index)], np.int64)
+
+    def digest(self) -> str:
+        """Hash of the whole state; equal states give equal hashes whatever their row numbers."""
+        rows = self.rows()
+        result = hashlib.blake2b(digest_size=16)
+        result.update(repr((self.clock, self.scales, self.smoothing)).encode())
+        for name in sorted(self.index):
+            result.update(name.encode("utf-8", "surrogatepass") + b"\0")
+        for name in self._columns:
+            if name != "slot":
+                result.update(np.ascontiguousarray(getattr(self, name)[rows]).tobytes())
+        for history in self.history:
+            result.update(np.ascontiguousarray(history[rows]).tobytes())
+        for row in rows[self.slot[rows] != NOT_LEARNING]:
+            slot = self.slot.item(row)
+            seen = min(self.seen.item(row), LEARN)
+            result.update(self.pool.values[slot, :seen].tobytes())
+            result.update(self.pool.steps[slot, :seen].tobytes())
+        for row in rows:
+            if row in self.open:
+                result.update(repr(self.open[row]).encode())
+        return result.hexdigest()
+
+
+class LearningPool:
+    """The first samples of series that have no centre and scale yet; empty most of the time."""
+
+    def __init__(self, features: int) -> None:
+        self.features = features
+        self.values = np.empty((0, LEARN, features), np.float32)  # relative to the anchor
+        self.steps = np.empty((0, LEARN), np.float32)  # ms since the sample before
+        self.free: list[int] = []
+
+    def take(self) -> int:
+        if not self.free:
+            old = len(self.values)
+            new = max(64, old + old // 2)
+            values = np.zeros((new, LEARN, self.features), np.float32)
+            steps = np.zeros((new, LEARN), np.float32)
+            values[:old] = self.values
+            steps[:old] = self.steps
+            self.values, self.steps = values, steps
+            self.free = list(range(new - 1, old - 1, -1))
+        return self.free.pop()
+
+    def release(self, slot: int) -> None:
+        self.free.append(slot)
+        if len(self.free) == len(self.values):
+            self.__init__(self.features)  # type: ignore[misc]  # give the memory back

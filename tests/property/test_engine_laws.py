@@ -1,0 +1,134 @@
+"""What must hold of the engine for every input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_detector.core.engine import Engine
+from stream_detector.core.policy import HOUR, Policy
+from stream_detector.records import AnomalyEvent, Batch, Partition
+from tests.fakes import batch, cut, model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+STEP = 60_000
+POLICY = Policy(
+    restart_after_late=3,
+    quiet_period=7,
+    update_every=5 * STEP,
+    silent_after=20 * STEP,
+    evict_after=6 * HOUR,
+    regime_change_after=3 * HOUR,
+    min_length=2,
+    hold_limit=2,
+)
+
+
+def stream(seed: int, features: int, minutes: int) -> Batch:
+    """Series that are late, repeat themselves, fall silent, jump, miss values and go wild."""
+    rng = np.random.default_rng(seed)
+    names = [f"s{i}" for i in range(5)]
+    series, times, rows = [], [], []
+    for minute in range(minutes):
+        for at, name in enumerate(names):
+            fate = rng.random()
+            if name == "s1" and 350 < minute < 420:
+                continue
+            if name == "s3" and minute > 400 and rng.random() < 0.97:
+                continue
+            now = minute * STEP
+            if fate < 0.01:
+                now -= STEP * int(rng.integers(1, 3))
+            elif fate < 0.015:
+                now += 400 * 24 * HOUR
+            if name == "s2" and minute > 450:
+                now -= 300 * STEP
+            value = np.sin(minute / 9 + at) * 10**at + rng.normal(size=features) * 10**at
+            if name == "s4" and minute > 380:
+                value += 30 * 10**at
+            elif rng.random() < 0.01:
+                value += 12 * 10**at
+            value = np.where(rng.random(features) < 0.02, np.nan, value) if features > 1 else value
+            series.append(name)
+            times.append(now)
+            rows.append(value)
+    return batch(series, times, np.array(rows))
+
+
+def outcome(
+    engine: Engine, pieces: list[Batch]
+) -> tuple[list[AnomalyEvent], NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_]]:
+    results = [engine.process([piece]) for piece in pieces]
+    verdicts = [v for result in results for v in result.verdicts]
+    return (
+        [event for result in results for event in result.events],
+        np.concatenate([v.outcome for v in verdicts]),
+        np.concatenate([v.level for v in verdicts]),
+        np.concatenate([v.anomalous for v in verdicts]),
+    )
+
+
+def fresh(features: int, scales: tuple[int, ...], smoothing: int, rungs: tuple[int, ...]) -> Engine:
+    engine = Engine("test", POLICY)
+    served = model(
+        [f"f{i}" for i in range(features)], scales, known={"s0": (0.0, 1.0)}, smoothing=smoothing
+    )
+    served.scorer.rungs = rungs  # type: ignore[misc]
+    engine.serve("g", served)
+    return engine
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    features=st.sampled_from([1, 3]),
+    scales=st.sampled_from([(1,), (1, 4), (3,)]),
+    smoothing=st.sampled_from([1, 5]),
+    cuts=st.lists(st.integers(1, 2500), max_size=60),
+)
+def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state(
+    seed: int, features: int, scales: tuple[int, ...], smoothing: int, cuts: list[int]
+) -> None:
+    whole = stream(seed, features, 520)
+    one = fresh(features, scales, smoothing, (16,))
+    many = fresh(features, scales, smoothing, (4, 16))
+    expected = outcome(one, [whole])
+    found = outcome(many, cut(whole, [at for at in cuts if at < len(whole)]))
+
+    def by_id(events: list[AnomalyEvent]) -> list[tuple[str, str]]:
+        return sorted((event.id, repr(event.body())) for event in events)
+
+    assert by_id(found[0]) == by_id(expected[0])
+    assert len({event.id for event in expected[0]}) == len(expected[0])
+    for a, b in zip(found[1:], expected[1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert many.digest(Partition("t", 0)) == one.digest(Partition("t", 0))
+
+
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 2500), max_size=20))
+def test_one_sample_at_a_time_is_the_same_as_all_at_once(seed: int, cuts: list[int]) -> None:
+    whole = stream(seed, 1, 460)
+    one, many = fresh(1, (1, 4), 5, (4, 16)), fresh(1, (1, 4), 5, (4, 16))
+    expected = outcome(one, cut(whole, [at for at in cuts if at < len(whole)]))
+    found = outcome(many, cut(whole, list(range(1, len(whole)))))
+    assert sorted(e.id for e in found[0]) == sorted(e.id for e in expected[0])
+    np.testing.assert_array_equal(found[2], expected[2])
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_what_one_series_sends_changes_nothing_for_another(seed: int) -> None:
+    whole = stream(seed, 1, 460)
+    keep = [at for at, name in enumerate(whole.series) if name != "s2"]
+    alone = batch([whole.series[at] for at in keep], whole.timestamp[keep], whole.values[keep])
+    with_it = outcome(fresh(1, (1,), 1, (4, 16)), [whole])
+    without = outcome(fresh(1, (1,), 1, (4, 16)), [alone])
+    ids = sorted(event.id for event in with_it[0] if event.series != "s2")
+    assert ids == sorted(event.id for event in without[0])
+    np.testing.assert_array_equal(with_it[2][keep], without[2])
