@@ -155,6 +155,9 @@ class StoreReader(Protocol):
 
     def groups(self) -> Sequence[str]: ...
 
+    def newest(self, group: str) -> int | None:
+        """End of the newest day that holds samples, ms UTC; None where there are none."""
+
     def read(self, group: str, since: int | None = None) -> Stored:
         """Samples of a group from `since` (ms UTC) on; no rows where there are none."""
 

@@ -14,7 +14,10 @@ import typer
 from stream_detector.bundle import BundleError
 from stream_detector.config import ConfigError
 from trainer.data import DataError
+from trainer.evaluate_command import register as register_evaluate
 from trainer.fit_command import fit
+from trainer.refresh_command import Ports
+from trainer.refresh_command import register as register_refresh
 from trainer.registry_commands import list_versions, promote, rollback
 
 if TYPE_CHECKING:
@@ -34,6 +37,18 @@ app.command("fit")(fit)
 app.command("promote")(promote)
 app.command("rollback")(rollback)
 app.command("list")(list_versions)
+
+
+def _ports() -> Ports:
+    """The detector's own scorer and store; imported when a command needs them, torch is slow."""
+    from stream_detector.adapters.store import ParquetStoreReader  # noqa: PLC0415
+    from stream_detector.adapters.torch_scorer import load_model  # noqa: PLC0415
+
+    return Ports(load=load_model, store=ParquetStoreReader)
+
+
+register_refresh(app, _ports)
+register_evaluate(app, _ports)
 
 
 def run(arguments: Sequence[str]) -> int:

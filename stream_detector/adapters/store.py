@@ -329,16 +329,24 @@ class ParquetStoreReader:
     def groups(self) -> list[str]:
         return sorted(unquote(path.name[6:]) for path in self._root.glob("group=*"))
 
+    def newest(self, group: str) -> int | None:
+        """End of the newest day that holds samples, ms UTC; None where there are none."""
+        days = [path.parent.name[5:] for path in self._parts(group)]
+        return (int(np.datetime64(max(days), "D").astype(np.int64)) + 1) * DAY_MS if days else None
+
+    def _parts(self, group: str) -> list[Path]:
+        folder = self._root / f"group={quote(group, safe='')}"
+        return list(folder.glob("date=*/part-*.parquet"))
+
     def read(self, group: str, since: int | None = None) -> Stored:
         """Samples of a group from `since` (ms UTC) on, ordered, each once: the last part wins.
 
         The features are those of the newest part; parts with others, and files that cannot be
         read, are left out and named in `skipped`.
         """
-        folder = self._root / f"group={quote(group, safe='')}"
         start = -(2**63) if since is None else since
         first_day = "" if since is None else f"date={np.datetime64(since // DAY_MS, 'D')}"
-        paths = [p for p in folder.glob("date=*/part-*.parquet") if p.parent.name >= first_day]
+        paths = [path for path in self._parts(group) if path.parent.name >= first_day]
         paths.sort(key=_written)
         features: tuple[str, ...] | None = None
         pieces: list[_Piece] = []

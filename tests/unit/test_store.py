@@ -267,6 +267,8 @@ def test_the_reader_starts_where_it_is_told_and_names_what_it_left_out(tmp_path:
     assert "part-sensors-0-99" in stored.skipped[0]
     assert reader.groups() == ["pumps"]
     assert len(reader.read("nobody").timestamp) == 0
+    assert reader.newest("pumps") == NOON + DAY // 2
+    assert reader.newest("nobody") is None
 
 
 def test_parts_with_other_features_than_the_newest_are_left_out(tmp_path: Path) -> None:
