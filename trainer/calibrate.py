@@ -45,8 +45,8 @@ CLUSTERS = 10
 PRIOR_EXCESS, PRIOR_CLUSTERS, LEAST_EXCESS = 0.5, 5.0, 0.1
 """Beyond the knots: mean excess in z to start from, its weight in clusters, its least value."""
 
-EXCESS_CUT = 5.0
-"""A held-out anomaly counts at most this many usual excesses, so that it widens no tail."""
+EXCESS_CUT = 3.0
+"""A held-out anomaly counts at most this many usual excesses, so that it hardly widens the tail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,14 +230,21 @@ def knots(z: Sequence[NDArray[np.float64]]) -> tuple[list[float], list[float], f
             found_level.append(level)
     if len(found_z) < 2:  # all scores alike
         found_z, found_level = [found_z[0], found_z[0] + 1.0], [found_level[0], 1.0]
-    excess = pooled[pooled > found_z[-1]] - found_z[-1]
-    mean, weight = 0.0, 0.0
-    if len(excess):
-        most = EXCESS_CUT * float(np.median(excess)) / np.log(2)
-        mean = float(np.minimum(excess, most).mean())
-        weight = float(sum(_clusters(part, found_z[-1]) for part in z))
-    mean = (weight * mean + PRIOR_CLUSTERS * PRIOR_EXCESS) / (weight + PRIOR_CLUSTERS)
-    return found_z, found_level, float(1.0 / (max(mean, LEAST_EXCESS) * np.log(10)))
+    return found_z, found_level, 1.0 / (_mean_excess(z, found_z[-1]) * float(np.log(10)))
+
+
+def _mean_excess(z: Sequence[NDArray[np.float64]], at: float) -> float:
+    """Mean excess over `at`, every cluster counting once; drawn to a prior while they are few."""
+    found = []
+    for part in z:
+        above = np.flatnonzero(part > at)
+        apart = np.flatnonzero(np.diff(above) >= WINDOW) + 1
+        found += [part[rows] - at for rows in np.split(above, apart) if len(rows)]
+    total = PRIOR_CLUSTERS * PRIOR_EXCESS
+    if found:
+        most = EXCESS_CUT * float(np.median([one.mean() for one in found]))
+        total += sum(float(np.minimum(one, most).mean()) for one in found)
+    return max(total / (PRIOR_CLUSTERS + len(found)), LEAST_EXCESS)
 
 
 def _clusters(z: NDArray[np.float64], at: float) -> int:

@@ -67,18 +67,17 @@ class Fit(Section, frozen=True, kw_only=True):
     epochs: Annotated[Count, Meta(description="Passes at most.")] = 40
     windows_per_epoch: Annotated[
         Count, Meta(description="Windows in one pass at most; each pass draws anew.")
-    ] = 4096
+    ] = 2048
     patience: Annotated[
         Count, Meta(description="Stop after this many passes without a better validation error.")
     ] = 6
-    batch: Annotated[Count, Meta(description="Windows in one step of the optimiser.")] = 64
-    learning_rate: Annotated[Positive, Meta(description="Adam's step size.")] = 0.003
+    batch: Annotated[Count, Meta(description="Windows in one step of the optimiser.")] = 32
+    learning_rate: Annotated[Positive, Meta(description="Adam's step size.")] = 0.006
     time_limit: Annotated[
-        float | None,
+        Positive | None,
         Meta(
             description="Seconds to fit one scale; null has no limit. With a limit the result "
-            "depends on how fast the machine is.",
-            gt=0,
+            "depends on how fast the machine is."
         ),
     ] = None
     seed: Annotated[
@@ -88,9 +87,9 @@ class Fit(Section, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")],
         Meta(description="Where to fit: auto, cpu, cuda or cuda:N."),
     ] = "auto"
-    threads: Annotated[
-        int | None, Meta(description="CPU threads; null leaves it to torch.", ge=1)
-    ] = None
+    threads: Annotated[Count | None, Meta(description="CPU threads; null leaves it to torch.")] = (
+        None
+    )
 
 
 class Calibration(Section, frozen=True, kw_only=True):

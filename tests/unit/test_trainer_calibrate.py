@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stream_detector.bundle import Smoothing
+from stream_detector.core.levels import fuse, level_of, transformed
+from stream_detector.ports import Scores
+from tests.unit.trainer_cases import series
+from trainer.calibrate import RunScores, calibrate, experts_of, knots, score_runs, smoothed
+from trainer.config import Calibration, Split
+from trainer.data import DataError
+from trainer.preprocess import fit_scaling, split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stream_detector.bundle import Levels, SeriesTable
+    from trainer.calibrate import Calibrated
+
+
+def noise(n: int, seed: int, size: float) -> NDArray[np.float32]:
+    """Two experts' scores [n, 2]: log-normal, autocorrelated, of one size."""
+    rng = np.random.default_rng(seed)
+    log = np.zeros((n, 2))
+    shocks = rng.normal(size=(n, 2))
+    for i in range(1, n):
+        log[i] = 0.8 * log[i - 1] + 0.6 * shocks[i]
+    return (size * np.exp(log * (0.4, 0.8))).astype(np.float32)
+
+
+def calibrated(scored: list[RunScores], config: Calibration | None = None) -> Calibrated:
+    data = [series(f"s{i}", np.arange(200.0)) for i in range(1 + max(s.series for s in scored))]
+    scaling = fit_scaling(split(data, Split()).train, len(data), "standard")
+    return calibrate(scored, experts_of([1], 1), data, scaling, config or Calibration())
+
+
+def levels_of(result: Calibrated, raw: NDArray[np.float32], row: int) -> NDArray[np.float64]:
+    levels: Levels = result.levels
+    table: SeriesTable = result.series
+    t = transformed(fuse(raw, "sum", [one.weight for one in result.experts]), levels)
+    z = (t - table.score_location[row]) / table.score_spread[row]
+    return level_of(z, levels.z, levels.level, levels.slope)
+
+
+def test_the_realised_tail_on_fresh_normal_data_is_near_the_promised_one() -> None:
+    sizes = (1e-4, 1.0, 1e3)
+    result = calibrated([RunScores(i, noise(20_000, i, size)) for i, size in enumerate(sizes)])
+    for row, size in enumerate(sizes):
+        fresh = levels_of(result, noise(200_000, 100 + row, size), row)
+        for level in (1.0, 2.0, 3.0):
+            realised = float((fresh >= level).mean())
+            assert 0.6 < realised / 10.0**-level < 1.6, (row, level, realised)
+
+
+def test_beyond_the_knots_the_tail_is_extrapolated_sensibly() -> None:
+    result = calibrated([RunScores(0, noise(6000, 0, 1.0))])
+    assert result.levels.level[-1] < 3
+    fresh = levels_of(result, noise(400_000, 5, 1.0), 0)
+    assert 0.2 < float((fresh >= 3.5).mean()) / 10.0**-3.5 < 5
+
+
+def test_experts_are_weighted_so_that_their_tails_count_alike() -> None:
+    raw = noise(20_000, 0, 1.0)
+    raw[:, 1] *= 50
+    first, second = calibrated([RunScores(0, raw)]).experts
+    reach = np.quantile(raw, 0.99, axis=0) * (first.weight, second.weight)
+    assert first.weight == 1.0
+    assert reach[0] == pytest.approx(reach[1], rel=0.01)
+
+
+def test_one_held_out_anomaly_does_not_hide_the_next_one() -> None:
+    raw = noise(4000, 0, 1.0)
+    clean = calibrated([RunScores(0, raw)])
+    spoilt = raw.copy()
+    spoilt[2000:2060] *= 1000
+    level = levels_of(calibrated([RunScores(0, spoilt)]), spoilt, 0)[2000:2060].max()
+    assert level > 4
+    assert levels_of(clean, spoilt, 0)[2000:2060].max() > level
+
+
+def test_a_series_without_held_out_scores_gets_the_fleets_usual_ones() -> None:
+    data = [series(f"s{i}", np.arange(200.0)) for i in range(2)]
+    scaling = fit_scaling(split(data, Split()).train, 2, "standard")
+    scored = [RunScores(0, noise(3000, 0, 1.0))]
+    result = calibrate(scored, experts_of([1], 1), data, scaling, Calibration())
+    assert result.series.score_location[1] == result.levels.location
+    assert result.series.score_spread[1] == result.levels.spread
+    assert result.series.interval.tolist() == [60_000, 60_000]
+
+
+def test_faulty_scores_are_left_out_and_none_at_all_is_an_error() -> None:
+    raw = noise(3000, 0, 1.0)
+    raw[5] = np.nan
+    assert calibrated([RunScores(0, raw)]).windows == 2999
+    with pytest.raises(DataError, match="no held-out window"):
+        calibrated([RunScores(0, raw[5:6])])
+
+
+def test_scores_that_never_change_still_give_levels() -> None:
+    result = calibrated([RunScores(0, np.zeros((500, 2), np.float32))])
+    assert np.isfinite(levels_of(result, np.ones((5, 2), np.float32), 0)).all()
+    assert np.diff(result.levels.z).min() > 0
+    assert result.levels.slope > 0
+
+
+def test_overlapping_windows_of_one_excursion_do_not_make_a_knot_reliable() -> None:
+    z = np.random.default_rng(0).normal(size=3000)
+    z[1000:1050] += 30
+    reliable, levels, _ = knots([z])
+    assert reliable[-1] < 4
+    assert levels[-1] <= 1.75
+
+
+class Counting:
+    """A scorer whose score is the window's newest value and its mean."""
+
+    rungs = (256,)
+
+    def score(
+        self,
+        scale: int,
+        windows: NDArray[np.float32],
+        center: NDArray[np.float32],
+        spread: NDArray[np.float32],
+    ) -> Scores:
+        assert scale in (1, 4)
+        newest = windows[:, -1, 0]
+        return Scores(np.stack([newest, windows.mean(axis=(1, 2))], 1), center, spread)
+
+
+def test_a_coarse_scale_holds_its_score_between_two_windows() -> None:
+    data = [series("s", np.arange(2000.0))]
+    parts = split(data, Split(train=0.5, validation=0.1))
+    scaling = fit_scaling(parts.train, 1, "standard")
+    experts = experts_of([1, 4], 1)
+    (scored,) = score_runs(Counting(), experts, parts.held_out, scaling, 10_000)
+    run = parts.held_out[0]
+    fine = scored.raw[:, 0] + scaling.center.item()
+    assert np.diff(fine).tolist() == pytest.approx([1.0] * (len(fine) - 1))
+    assert fine[0] == run.first + 4 * 60 - 1
+    coarse = scored.raw[:, 2] + scaling.center.item()
+    held = 4 * ((fine + 1) // 4) - 4 + 1.5
+    np.testing.assert_allclose(coarse, held)
+
+
+def test_smoothing_is_causal_and_begins_with_what_there_is() -> None:
+    scores = np.array([4.0, 0.0, 2.0, 6.0], np.float32)
+    assert smoothed(scores, Smoothing(kind="mean", n=2)).tolist() == [4.0, 2.0, 1.0, 4.0]
+    assert smoothed(scores, Smoothing(kind="max", n=3)).tolist() == [4.0, 4.0, 4.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    "rule", [{"level": 4.0}, {"quantile": 0.999}, {"sigma": 5.0}, None], ids=str
+)
+def test_the_threshold_says_where_it_comes_from(rule: dict[str, float] | None) -> None:
+    from stream_detector.config import ThresholdRule  # noqa: PLC0415  # needed here alone
+
+    config = Calibration(threshold=ThresholdRule(**rule) if rule else None)
+    threshold = calibrated([RunScores(0, noise(900, 0, 1.0))], config).threshold
+    assert (threshold.method, threshold.value) == (*rule.items(),)[0] if rule else True
+    assert "900 held-out windows of 1 series" in threshold.provenance

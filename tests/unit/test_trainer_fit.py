@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from stream_detector.bundle import Registry
+from stream_detector.config import ConfigError
+from stream_detector.core.levels import fuse, level_of, transformed
+from tests.unit.trainer_cases import fleet, quick, series, wave
+from trainer import models
+from trainer.config import Fit, ModelChoice, Split, TrainerConfig, Windows
+from trainer.data import DataError, Dataset
+from trainer.export import Scripted
+from trainer.fit import fit
+from trainer.preprocess import Run, fit_scaling, normalised_windows, split, stream_windows
+from trainer.train import Trained, publish, train
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def levels_of(
+    trained: Trained, registry: Registry, values: NDArray[np.float64], name: str
+) -> NDArray[np.float64]:
+    """Level at each window of new values of a known series."""
+    bundle = registry.load(trained.version)
+    row = bundle.series.row[name]
+    anchor = bundle.series.center[row]
+    run = Run(row, 0, values[:, None], np.arange(len(values)))
+    windows, _ = stream_windows(run, 1, anchor)
+    shape = (len(windows), 1)
+    spread = np.broadcast_to(bundle.series.scale[row].astype(np.float32), shape)
+    scorer = Scripted({1: bundle.module(1)})
+    raw = scorer.score(1, windows, np.zeros(shape, np.float32), spread).scores
+    levels = bundle.manifest.levels
+    t = transformed(fuse(raw, "sum", [one.weight for one in bundle.manifest.experts]), levels)
+    z = (t - bundle.series.score_location[row]) / bundle.series.score_spread[row]
+    return level_of(z, levels.z, levels.level, levels.slope)
+
+
+@pytest.mark.parametrize("name", ["dense_autoencoder", "lstm_autoencoder"])
+def test_injected_anomalies_stand_out_from_fresh_normal_data(
+    name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = Dataset(["value"], fleet(2500).series[:1])
+    options = {"hidden": 24} if name == "lstm_autoencoder" else {}
+    config = TrainerConfig(
+        model=ModelChoice(name=name, options=options),
+        fit=Fit(epochs=10, threads=1, device="cpu", learning_rate=0.01),
+    )
+    trained = train(data, config, quiet=True)
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    publish(trained, registry)
+    normal = wave(3000, seed=77)
+    calm = levels_of(trained, registry, normal, "s0")
+    assert (calm > 3).mean() < 0.01
+
+    spike, shift, flat = normal.copy(), normal.copy(), normal.copy()
+    spike[1500] += 6 * normal.std()
+    shift[1500:1600] += 3 * normal.std()
+    flat[1500:1620] = flat[1500]
+    at = 1500 - 59
+    assert levels_of(trained, registry, spike, "s0")[at] > 3.5
+    assert levels_of(trained, registry, shift, "s0")[at : at + 100].max() > 3.5
+    before = levels_of(trained, registry, flat, "s0")
+    assert before[at + 60 : at + 120].mean() > calm[at + 60 : at + 120].mean() + 0.5
+
+
+def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone() -> None:
+    parts = split(fleet(800).series, Split())
+    scaling = fit_scaling(parts.train, 3, "standard")
+    windows = normalised_windows(parts.train, scaling, 1)
+    held = normalised_windows(parts.validation, scaling, 1)
+    choice = ModelChoice(name="dense_autoencoder")
+    state = torch.get_rng_state()
+    found = [
+        fit(windows, held, choice, Fit(epochs=2, seed=seed, threads=1, device="cpu"), quiet=True)
+        for seed in (3, 3, 4)
+    ]
+    weights = [next(iter(one.model.parameters())).detach() for one in found]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_best_checkpoint_is_kept_and_fitting_stops_early() -> None:
+    parts = split(fleet(800).series, Split())
+    scaling = fit_scaling(parts.train, 3, "standard")
+    windows = normalised_windows(parts.train, scaling, 1)
+    held = normalised_windows(parts.validation, scaling, 1)
+    wild = Fit(epochs=60, patience=2, learning_rate=0.2, threads=1, device="cpu")
+    fitted = fit(windows, held, ModelChoice(name="dense_autoencoder"), wild, quiet=True)
+    assert fitted.epochs < 60
+    x = torch.from_numpy(held.take(np.arange(len(held))))
+    with torch.inference_mode():
+        error = torch.nn.functional.mse_loss(fitted.model(x), x).item()
+    assert error == pytest.approx(fitted.validation_error, rel=1e-4)
+
+
+def test_a_time_limit_ends_the_fit_after_the_pass_that_reaches_it() -> None:
+    parts = split(fleet(800).series, Split())
+    scaling = fit_scaling(parts.train, 3, "standard")
+    windows = normalised_windows(parts.train, scaling, 1)
+    ticks = iter(range(0, 1000, 10))
+    config = Fit(time_limit=25.0, threads=1, device="cpu")
+    fitted = fit(
+        windows, windows, ModelChoice(name="dense_autoencoder"), config,
+        quiet=True, monotonic=lambda: float(next(ticks)),
+    )  # fmt: skip
+    assert fitted.epochs == 3
+
+
+@pytest.mark.parametrize("features", [1, 3])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_reconstructs_any_number_of_features(name: str, features: int) -> None:
+    model = models.build(name, features, {"hidden": 8})
+    assert model(torch.zeros(5, 60, features)).shape == (5, 60, features)
+
+
+def test_an_unknown_model_or_option_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name: 'transformer' is unknown; there are lstm"):
+        models.build("transformer", 1, {})
+    with pytest.raises(ConfigError, match=r"model\.options: .*`width`"):
+        models.build("lstm_autoencoder", 1, {"width": 3})
+
+
+def test_a_bundle_of_two_scales_round_trips_through_the_registry(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    both = np.stack([wave(2600, 1), wave(2600, 2, 1e12)], axis=1)
+    data = Dataset(["a", "b"], [series("pump", both), series("brief", both[:100])])
+    quick_ = quick(epochs=2)
+    config = TrainerConfig(
+        model=quick_.model, fit=quick_.fit, windows=Windows(scales=[4, 1]), scaling="robust"
+    )
+    created = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+    trained = train(data, config, quiet=True, now=created)
+    assert trained.left_out == ["brief"]
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    version = publish(trained, registry)
+    assert version.startswith("20261122T120000-")
+    bundle = registry.load()
+    manifest = bundle.manifest
+    assert manifest.scales == [1, 4]
+    assert [(one.name, one.scale, one.output) for one in manifest.experts] == [
+        ("reconstruction", 1, 0), ("newest", 1, 1), ("reconstruction", 4, 0), ("newest", 4, 1),
+    ]  # fmt: skip
+    assert manifest.normalisation.kind == "robust"
+    assert manifest.training.rows == 2600
+    assert manifest.training.start == "2025-11-27T00:00:00.000+00:00"
+    assert list(bundle.series.row) == ["pump"]
+    assert bundle.series.interval.tolist() == [60_000]
+    for scale in (1, 4):
+        assert bundle.golden(scale).windows.shape == (384, 60, 2)
+        assert np.isfinite(bundle.golden(scale).scores).all()
+
+
+def test_data_without_times_has_no_training_range() -> None:
+    one = fleet(1500).series[0]
+    untimed = Dataset(
+        ["value"], [type(one)(one.name, np.arange(1500, dtype=np.int64) * 1000, one.values)]
+    )
+    training = train(untimed, quick(epochs=1), quiet=True).manifest.training
+    assert (training.start, training.end) == ("", "")
+
+
+def test_series_that_are_too_short_are_an_error_that_says_how_long_they_must_be() -> None:
+    with pytest.raises(DataError, match=r"s0, has 300 complete samples; .* needs about 611"):
+        train(fleet(300), quick(), quiet=True)
+    assert train(fleet(611), quick(epochs=1), quiet=True).manifest.training.series == 3
+
+
+def test_no_window_is_cut_across_a_break() -> None:
+    values = wave(2000)
+    values[1000:] += 1e6
+    one = series("s", values)
+    broken = type(one)(one.name, one.timestamp, one.values, np.array([1000]))
+    parts = split([broken], Split())
+    scaling = fit_scaling(parts.train, 1, "minmax")
+    windows = normalised_windows(parts.train, scaling, 1)
+    every = windows.take(np.arange(len(windows)))
+    assert np.ptp(every, axis=1).max() < 0.1
+    assert len(windows) == (1000 - 59) + (400 - 59)
