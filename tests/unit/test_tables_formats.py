@@ -117,6 +117,8 @@ def test_parquet_columns_are_read_by_type(tmp_path: Path) -> None:
         pa.array([date(2014, 4, 1)]),
         pa.array([1396310400000]),
         pa.array([1396310400.0]),
+        pa.array([1396310400], pa.int32()),
+        pa.array([1396310400000000999]),
         pa.array(["2014-04-01T00:00:00Z"]),
         pa.array([datetime(2014, 4, 1)], pa.timestamp("ns")),  # noqa: DTZ001  naive on purpose
     ],
@@ -129,6 +131,9 @@ def test_parquet_times_of_every_type_are_read(tmp_path: Path, cells: Any) -> Non
 def test_parquet_errors_name_the_place(tmp_path: Path) -> None:
     file = parquet(tmp_path / "a.parquet", time=pa.array([1, None]), x=[1.0, 2.0])
     with pytest.raises(TableError, match="data row 2, column 'time': no time"):
+        list(read_tables(file))
+    file = parquet(tmp_path / "t.parquet", time=[1396310400, 2**62], x=[1.0, 2.0])
+    with pytest.raises(TableError, match="data row 2, column 'time': 4611686018427387904 is not"):
         list(read_tables(file))
     file = parquet(tmp_path / "b.parquet", x=[1.0, math.inf])
     with pytest.raises(TableError, match="data row 2, column 'x': infinity"):

@@ -9,7 +9,7 @@ import numpy as np
 
 from stream_detector.formats.tables.cells import Times
 from stream_detector.formats.tables.layout import Builder, Wanted, choose
-from stream_detector.formats.tables.table import BLOCK_ROWS, TableError
+from stream_detector.formats.tables.table import BLOCK_ROWS, BadCellError, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,10 +86,10 @@ def _times(source: Path, cells: NDArray[Any], times: Times, start: int) -> NDArr
             row = start + int(np.argmax(np.isnat(cells)))
             raise TableError(source, "no time; remove the row", row=row, column="timestamp")
         return cells.astype("datetime64[ms]").astype(np.int64)
-    out = np.empty(len(cells), np.int64)
-    for index, cell in enumerate(cells.tolist()):
-        try:
-            out[index] = times.one(cell)
-        except ValueError as error:
-            raise TableError(source, str(error), row=start + index, column="timestamp") from None
-    return out
+    try:
+        if cells.dtype.kind in "iu":
+            return times.integers(cells)
+        return times.column(cells.tolist())
+    except BadCellError as error:
+        row = start + error.index
+        raise TableError(source, str(error), row=row, column="timestamp") from None

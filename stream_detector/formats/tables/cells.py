@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -110,8 +110,8 @@ class Times:
             return self._number(cell)
         raise ValueError(f"{_short(cell)} is not a time")
 
-    def column(self, cells: Sequence[str]) -> NDArray[np.int64]:
-        """[n] text -> [n] ms. Raises BadCellError."""
+    def column(self, cells: Sequence[object]) -> NDArray[np.int64]:
+        """[n] cells -> [n] ms. Raises BadCellError."""
         out = np.empty(len(cells), np.int64)
         for index, cell in enumerate(cells):
             try:
@@ -119,6 +119,19 @@ class Times:
             except ValueError as error:
                 raise BadCellError(index, str(error)) from None
         return out
+
+    def integers(self, cells: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """[n] counts of the unit -> [n] ms. Raises BadCellError."""
+        if self.unit is None:
+            self.unit = _guess(abs(int(cells[0])))
+        scale = 1000 if self.unit == "s" else 1
+        per_ms = 1 if self.unit == "s" else _PER_MS[self.unit]
+        limit = _LIMIT_MS // scale * per_ms
+        bad = (cells >= limit) | (cells <= -limit)
+        if bad.any():
+            index = int(np.argmax(bad))
+            raise BadCellError(index, f"{cells[index]} is not a time in {self.unit} since 1970")
+        return cells.astype(np.int64) // per_ms * scale
 
     def _number(self, value: float) -> int:
         if not math.isfinite(value):

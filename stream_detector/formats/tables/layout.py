@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +59,12 @@ def time_name(names: Collection[str]) -> str | None:
 
 def series_name(names: Collection[str]) -> str | None:
     return next((name for name in names if name.lower() == SERIES_NAME), None)
+
+
+@lru_cache(maxsize=256)  # rows of JSON ask for every row, and have few shapes
+def usual_roles(names: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """Names of series and time."""
+    return series_name(names), time_name(names)
 
 
 def may_be_feature(name: str) -> bool:

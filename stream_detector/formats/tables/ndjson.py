@@ -19,8 +19,7 @@ from stream_detector.formats.tables.layout import (
     Indices,
     Wanted,
     choose,
-    series_name,
-    time_name,
+    usual_roles,
 )
 from stream_detector.formats.tables.table import BLOCK_ROWS, PEEK_ROWS, TableError
 
@@ -122,21 +121,21 @@ class _Blocks:
         values = np.empty((len(block), len(self._layout.features)))
         series, stamps = [], []
         for index, (line, row) in enumerate(block):
-            series.append(self._series(line, row))
-            stamps.append(self._time(line, row, series[-1]))
+            series_key, time_key = usual_roles(tuple(row))
+            series.append(self._series(line, row, self._wanted.series_column or series_key))
+            time_key = self._wanted.timestamp_column or time_key
+            stamps.append(self._time(line, row, time_key, series[-1]))
             values[index] = self._values(line, row)
         return self._builder.table(series, np.array(stamps, np.int64), values)
 
-    def _series(self, line: int, row: Row) -> str:
-        name = self._wanted.series_column or series_name(row)
+    def _series(self, line: int, row: Row, name: str | None) -> str:
         if name is None or name not in row:
             return self._source.stem
         if not isinstance(row[name], str) or not row[name]:
             raise TableError(self._source, "not a series name", row=line, column=name)
         return str(row[name])
 
-    def _time(self, line: int, row: Row, series: str) -> int:
-        name = self._wanted.timestamp_column or time_name(row)
+    def _time(self, line: int, row: Row, name: str | None, series: str) -> int:
         if self._layout.timestamp is None:
             return self._indices.next_time(series)
         if name is None or name not in row:

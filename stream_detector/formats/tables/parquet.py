@@ -8,7 +8,7 @@ import numpy as np
 
 from stream_detector.formats.tables.cells import Times
 from stream_detector.formats.tables.layout import Builder, Layout, Wanted, choose
-from stream_detector.formats.tables.table import BLOCK_ROWS, TableError
+from stream_detector.formats.tables.table import BLOCK_ROWS, BadCellError, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,13 +96,12 @@ class _Batches:
             moments = column.to_numpy(zero_copy_only=False)  # naive = UTC
             result: NDArray[np.int64] = moments.astype("datetime64[ms]").astype(np.int64)
             return result
-        out = np.empty(len(column), np.int64)
-        for index, cell in enumerate(column.to_pylist()):
-            try:
-                out[index] = self._times.one(cell)
-            except ValueError as error:
-                raise self._error(str(error), index, name) from None
-        return out
+        try:
+            if pa.types.is_integer(column.type):
+                return self._times.integers(column.to_numpy(zero_copy_only=False))
+            return self._times.column(column.to_pylist())
+        except BadCellError as error:
+            raise self._error(str(error), error.index, name) from None
 
     def _error(self, problem: str, index: int, column: str) -> TableError:
         return TableError(self._source, problem, row=self._builder.row + index, column=column)

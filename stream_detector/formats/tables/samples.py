@@ -17,8 +17,7 @@ from stream_detector.formats.tables.layout import (
     Wanted,
     choose,
     may_be_feature,
-    series_name,
-    time_name,
+    usual_roles,
 )
 from stream_detector.formats.tables.ndjson import is_json_number, is_sample
 
@@ -115,8 +114,9 @@ class JsonSamples:
         """The very same object where nothing has to change."""
         if not isinstance(row, dict) or not row:
             return row
-        series_key = self._wanted.series_column or series_name(row)
-        time_key = self._wanted.timestamp_column or time_name(row)
+        series_key, time_key = usual_roles(tuple(row))
+        series_key = self._wanted.series_column or series_key
+        time_key = self._wanted.timestamp_column or time_key
         complete = (series_key, time_key) == ("series", "timestamp")
         if complete and is_sample(row) and row.keys() >= {"series", "timestamp"}:
             return row
