@@ -26,6 +26,7 @@ from kafka.structs import OffsetAndMetadata
 
 from stream_detector.adapters.kafka.client import explain, heals, options
 from stream_detector.adapters.kafka.commits import Commits
+from stream_detector.adapters.kafka.joining import keep_finished_joins
 from stream_detector.config import milliseconds
 from stream_detector.ports import Polled, Position, SourceError
 from stream_detector.records import Partition, Record
@@ -81,6 +82,7 @@ class KafkaSource:
             self._consumer = KafkaConsumer(**consumer_options(kafka, self._assignor))
         except (KafkaError, OSError, ValueError) as error:
             raise SourceError(explain(kafka, error)) from error
+        keep_finished_joins(self._consumer)
         self._consumer.subscribe(self._topics, listener=_Listener(self))
 
     def poll(self, timeout: float, max_records: int) -> Polled:
@@ -267,7 +269,9 @@ class KafkaSource:
     async def _on_revoked(self, partitions: frozenset[Partition]) -> None:
         self._changes.append(("revoked", partitions))
         positions = self._release(partitions)
-        for _ in range(5 if positions else 0):
+        if not positions:
+            return
+        for _ in range(5):
             try:
                 answer = await self._consumer.commit_async(_offsets(positions))
             except KafkaError as error:
