@@ -108,6 +108,15 @@ class Slab:
     def capacity(self) -> int:
         return len(self.seen)
 
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory of one series, less its name."""
+        columns = sum(
+            np.dtype(dtype).itemsize * int(np.prod(shape))
+            for dtype, shape, _ in self._columns.values()
+        )
+        return columns + 4 * sum(self.smoothing)
+
     def add(self, series: str) -> int:
         """A fresh row for a series that has none."""
         if self.free:

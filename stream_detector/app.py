@@ -1,0 +1,387 @@
+"""The loop: poll -> decode -> windows -> score -> level -> episode -> publish -> acknowledge.
+
+Knows the core, the formats and the ports, and no adapter: Kafka, files and the demo run this code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from stream_detector.config import milliseconds
+from stream_detector.core.policy import Policy
+from stream_detector.formats.events import dead_letter, event_message
+from stream_detector.ports import Model, Position, Progress, Scores
+from stream_detector.records import (
+    UNKNOWN_TIME,
+    Outcome,
+    Partition,
+    Reason,
+    Rejected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from stream_detector.config import DetectorConfig
+    from stream_detector.core.engine import Engine, Result
+    from stream_detector.core.groups import Groups
+    from stream_detector.ports import (
+        Clock,
+        ModelFeed,
+        NormalStore,
+        Polled,
+        Scorer,
+        Sink,
+        Source,
+        Telemetry,
+    )
+    from stream_detector.records import Message, Record, Sample
+
+_log = logging.getLogger(__name__)
+
+SECOND = 1.0
+_DEAD = {
+    Outcome.FUTURE: (
+        Reason.FUTURE_TIMESTAMP,
+        "timestamp {time} is further ahead than `time` allows",
+    ),
+    Outcome.UNHELD: (Reason.MISSING_FIELD, "a feature is missing for longer than `hold_limit`"),
+}
+
+
+class MisconfiguredError(Exception):
+    """Nearly nothing of the input can be used: the configuration must be wrong."""
+
+
+class Decoder(Protocol):
+    def decode(self, records: Sequence[Record]) -> tuple[list[Sample], list[Rejected]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    events_topic: str
+    dead_letter_topic: str
+    max_batch: int = 5000  # records a turn
+    rejected_share: float = 0.9
+    rejected_window: int = 10_000  # records
+    poll_timeout: float = 0.2  # s; how long an idle loop waits before it looks for new models
+
+
+def policy_of(config: DetectorConfig) -> Policy:
+    """The engine's policy as the configuration has it."""
+    rule, time, episodes = config.threshold, config.time, config.episodes
+    return Policy(
+        alarm_budget=config.alarm_budget,
+        level=rule.level if rule else None,
+        quantile=rule.quantile if rule else None,
+        sigma=rule.sigma if rule else None,
+        hold_limit=config.input.hold_limit,
+        restart_after_late=time.restart_after_late,
+        evict_after=milliseconds(time.evict_after),
+        max_clock_step=milliseconds(time.max_clock_step),
+        max_jump=milliseconds(time.max_jump),
+        min_length=episodes.min_length,
+        quiet_period=episodes.quiet_period,
+        update_every=milliseconds(episodes.update_every),
+        silent_after=milliseconds(episodes.silent_after),
+        regime_change_after=milliseconds(episodes.regime_change_after),
+        max_series=config.limits.max_series,
+    )
+
+
+class Breaker:
+    """Share of unusable records among the newest; for wrong configuration, not for bad senders.
+
+    While the first `window` records are still coming in and most of them are unusable, what was
+    read is `suspicious`: the loop then keeps its dead letters and offsets to itself, so that a
+    wrong configuration leaves no trace.
+    """
+
+    def __init__(self, share: float, window: int) -> None:
+        self._share = share
+        self._bad = np.zeros(window, np.bool_)
+        self._seen = 0
+        self._reasons: Counter[str] = Counter()
+
+    def note(self, records: int, rejected: Sequence[Rejected], unusable: int) -> None:
+        """Of `records` new records `unusable` gave no sample at all."""
+        if records:
+            place = np.arange(self._seen, self._seen + records) % len(self._bad)
+            self._bad[place] = np.arange(records) < unusable
+            self._seen += records
+            self._reasons.update(reject.reason.value for reject in rejected)
+
+    @property
+    def _rate(self) -> float:
+        return float(self._bad.sum()) / max(1, min(self._seen, len(self._bad)))
+
+    @property
+    def suspicious(self) -> bool:
+        return self._seen < len(self._bad) and self._rate > self._share
+
+    def check(self) -> None:
+        if self._seen >= len(self._bad) and self._rate > self._share:
+            most = ", ".join(f"{reason} ({n})" for reason, n in self._reasons.most_common(3))
+            raise MisconfiguredError(
+                f"{self._rate:.0%} of the last {len(self._bad)} records cannot be used: {most}; "
+                "`input` or `models` of the configuration does not fit these topics. "
+                "Correct it, or raise `limits.rejected_share`"
+            )
+
+
+class TimedScorer:
+    """A scorer that adds up the seconds spent in it."""
+
+    def __init__(self, scorer: Scorer, clock: Clock) -> None:
+        self._scorer = scorer
+        self._clock = clock
+        self.seconds = 0.0
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        return self._scorer.rungs
+
+    def score(
+        self,
+        scale: int,
+        windows: NDArray[np.float32],
+        center: NDArray[np.float32],
+        spread: NDArray[np.float32],
+    ) -> Scores:
+        start = self._clock.monotonic()
+        scores = self._scorer.score(scale, windows, center, spread)
+        self.seconds += self._clock.monotonic() - start
+        return scores
+
+
+class Loop:
+    """One worker. All calls come from one thread."""
+
+    def __init__(  # every port by name
+        self,
+        *,
+        source: Source,
+        sink: Sink,
+        decoder: Decoder,
+        groups: Groups,
+        engine: Engine,
+        settings: Settings,
+        telemetry: Telemetry,
+        clock: Clock,
+        feed: ModelFeed | None = None,
+        store: NormalStore | None = None,
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._decoder = decoder
+        self._groups = groups
+        self._engine = engine
+        self._settings = settings
+        self._telemetry = telemetry
+        self._clock = clock
+        self._feed = feed
+        self._store = store
+        self._timed: dict[str, TimedScorer] = {}
+        self._breaker = Breaker(settings.rejected_share, settings.rejected_window)
+        self._held: list[Message] = []
+        self._positions: dict[Partition, Position] = {}
+        self._next_look = 0.0
+
+    def serve(self, group: str, model: Model) -> bool:
+        """Let a model serve a group from the next batch on; False where it doesn't fit."""
+        timed = TimedScorer(model.scorer, self._clock)
+        outcome = self._engine.serve(group, Model(model.bundle, timed))
+        if outcome == "incompatible":
+            _log.error(
+                "group %s: bundle %s has other features, scales or smoothing than the one that "
+                "serves; it is not swapped in live, restart the detector to use it",
+                group,
+                model.bundle.version,
+            )
+            return False
+        self._timed[group] = timed
+        self._groups.features(group, model.bundle.manifest.features)
+        self._telemetry.model(group, model.bundle.version)
+        return True
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Turn until `stop` or the end of the input; what was read is dealt with before it returns.
+
+        Raises MisconfiguredError, SourceError or SinkError, with nothing acknowledged that was not
+        dealt with. The caller closes source, sink and store.
+        """
+        while not stop():
+            if not self.turn():
+                break
+        self._release()
+
+    def turn(self) -> bool:
+        """One batch; False at the end of the input."""
+        self._reload()
+        lap = _Laps(self._clock)
+        polled = self._source.poll(self._settings.poll_timeout, self._settings.max_batch)
+        lap("poll")
+        for partition in (*polled.revoked, *polled.assigned):
+            self._engine.drop(partition)
+            self._positions.pop(partition, None)
+        if not polled.records:
+            self._release()
+        samples, rejected = self._decoder.decode(polled.records)
+        lap("decode")
+        assembled = self._groups.assemble(samples)
+        lap("assemble")
+        before = self._scoring()
+        result = self._engine.process(assembled.batches)
+        seconds = self._scoring() - before
+        lap("engine")
+        lap.move("engine", "score", seconds)
+        rejected += assembled.rejected
+        rejected += _unusable(result, samples)
+        self._breaker.note(len(polled.records), rejected, _lost(rejected, result, samples))
+        self._breaker.check()
+        latencies = self._publish(polled, result, rejected)
+        lap("publish")
+        if self._store is not None:
+            for verdicts in result.verdicts:
+                self._store.record(verdicts)
+            lap("store")
+        self._acknowledge(polled)
+        lap("acknowledge")
+        self._tell(polled, result, rejected, latencies, lap)
+        return not polled.finished
+
+    def _reload(self) -> None:
+        if self._feed is None:
+            return
+        for group, model in self._feed.take().items():
+            self._telemetry.reload("swapped" if self.serve(group, model) else "incompatible")
+
+    def _scoring(self) -> float:
+        return sum(timed.seconds for timed in self._timed.values())
+
+    def _publish(self, polled: Polled, result: Result, rejected: Sequence[Rejected]) -> list[float]:
+        """Send events and dead letters and wait for them; s from record to acknowledgement."""
+        settings = self._settings
+        letters = [dead_letter(reject, settings.dead_letter_topic) for reject in rejected]
+        messages = [event_message(event, settings.events_topic) for event in result.events]
+        self._held += letters
+        if not self._breaker.suspicious:
+            messages += self._held
+            self._held = []
+        if not messages:
+            return []
+        for message in messages:
+            self._sink.send(message)
+        self._sink.flush()
+        now = self._clock.now() * 1000
+        causes = {(event.partition, event.offset) for event in result.events}
+        if not causes:
+            return []
+        times = [
+            record.timestamp
+            for record in polled.records
+            if (Partition(record.topic, record.partition), record.offset) in causes
+            and record.timestamp != UNKNOWN_TIME
+        ]
+        return [max(0.0, (now - time) / 1000) for time in times]
+
+    def _acknowledge(self, polled: Polled) -> None:
+        for record in polled.records:
+            partition = Partition(record.topic, record.partition)
+            self._positions[partition] = Position(record.offset + 1)
+        if self._positions and not self._held:
+            self._source.acknowledge(self._positions)
+            self._positions = {}
+
+    def _release(self) -> None:
+        """The input paused while few records had come in: their dead letters go out after all."""
+        if self._held:
+            for message in self._held:
+                self._sink.send(message)
+            self._sink.flush()
+            self._held = []
+        if self._positions:
+            self._source.acknowledge(self._positions)
+            self._positions = {}
+
+    def _tell(
+        self,
+        polled: Polled,
+        result: Result,
+        rejected: list[Rejected],
+        latencies: list[float],
+        lap: _Laps,
+    ) -> None:
+        progress = Progress(
+            polled=len(polled.records),
+            scores=result.scores,
+            events=result.events,
+            event_latencies=latencies,
+            rejected=rejected,
+            stages=lap.seconds if polled.records else {},
+        )
+        newest = None
+        for verdicts in result.verdicts:
+            counts = np.bincount(verdicts.outcome, minlength=len(Outcome))
+            for outcome in Outcome:
+                name = outcome.name.lower()
+                progress.outcomes[name] = progress.outcomes.get(name, 0) + int(counts[outcome])
+            times = verdicts.batch.timestamp[verdicts.outcome == Outcome.ACCEPTED]
+            if len(times):
+                newest = max(newest or 0, int(times.max()))
+        if newest is not None:
+            progress.event_time_lag = self._clock.now() - newest / 1000
+        now = self._clock.monotonic()
+        if now >= self._next_look:
+            progress.series = self._engine.series()
+            self._telemetry.lag(self._source.lag())
+            self._next_look = now + SECOND
+        self._telemetry.turn(progress)
+
+
+class _Laps:
+    """Seconds of each stage of a turn."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = clock.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, stage: str) -> None:
+        now = self._clock.monotonic()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+    def move(self, whole: str, part: str, seconds: float) -> None:
+        self.seconds[whole] -= seconds
+        self.seconds[part] = seconds
+
+
+def _unusable(result: Result, samples: Sequence[Sample]) -> list[Rejected]:
+    """Samples that only the state of their series could judge."""
+    rejected = []
+    for verdicts in result.verdicts:
+        for outcome, (reason, detail) in _DEAD.items():
+            for at in np.flatnonzero(verdicts.outcome == outcome).tolist():
+                sample = samples[int(verdicts.batch.origin[at])]
+                text = detail.format(time=sample.timestamp)
+                rejected.append(Rejected(reason, text, sample.record, sample.item))
+    return rejected
+
+
+def _lost(rejected: Sequence[Rejected], result: Result, samples: Sequence[Sample]) -> int:
+    """Records that were rejected and gave no usable sample either."""
+    if not rejected:
+        return 0
+    records = {id(reject.record) for reject in rejected}
+    for verdicts in result.verdicts:
+        good = verdicts.batch.origin[~np.isin(verdicts.outcome, list(_DEAD))]
+        records -= {id(samples[at].record) for at in good.tolist()}
+    return len(records)

@@ -1,0 +1,138 @@
+"""`stream-detector check`: is everything in place for `run`?"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from stream_detector.app import policy_of
+from stream_detector.bundle import Registry
+from stream_detector.config import ConfigError, DetectorConfig, load_yaml
+from stream_detector.core.serving import Serving
+from stream_detector.ports import SourceError
+
+if TYPE_CHECKING:
+    from stream_detector.ports import Model
+
+
+def check(
+    *,
+    config: Annotated[Path, typer.Option(help="detector.yaml", show_default=False)],
+    create_topics: Annotated[
+        bool, typer.Option("--create-topics", help="Create output topics that are absent.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Don't talk to the brokers.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Validate the configuration, verify the bundles, reach the broker, plan the capacity.
+
+    Ends with 2 where the configuration is wrong and with 1 where something is not in place.
+    """
+    from stream_detector.adapters.torch_scorer import load_model  # noqa: PLC0415
+
+    settings = load_yaml(config, DetectorConfig)
+    report: dict[str, Any] = {"config": str(config), "groups": [], "topics": {}}
+    for route in settings.routes:
+        model = load_model(Registry(route.registry).load(), settings.device, settings.threads)
+        report["groups"].append(_capacity(route.name or route.match, model, settings))
+    if not offline:
+        report["topics"] = _topics(settings, create=create_topics)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        _print(report)
+
+
+def _capacity(group: str, model: Model, config: DetectorConfig) -> dict[str, Any]:
+    manifest = model.bundle.manifest
+    speed = _windows_per_second(model)
+    serving = Serving(model, policy_of(config))
+    share = sum(1 / scale for scale in manifest.scales)  # windows a sample
+    return {
+        "group": group,
+        "version": model.bundle.version,
+        "model": manifest.model,
+        "features": manifest.features,
+        "scales": manifest.scales,
+        "known_series": len(model.bundle.series.row),
+        "threshold": _threshold(config, model),
+        "windows_per_second": round(speed),
+        "samples_per_second": round(speed / share),
+        "bytes_per_series": serving.slab().bytes_per_row,
+    }
+
+
+def _windows_per_second(model: Model) -> float:
+    """Measured on golden windows in the largest tile, for about a third of a second."""
+    scale = model.bundle.manifest.scales[0]
+    golden = model.bundle.golden(scale)
+    rung = model.scorer.rungs[-1]
+    at = np.arange(rung) % len(golden.windows)
+    tile = golden.windows[at], golden.center[at], golden.scale[at]
+    start, count = time.monotonic(), 0
+    while time.monotonic() - start < 0.3:
+        model.scorer.score(scale, *tile)
+        count += rung
+    return count / (time.monotonic() - start)
+
+
+def _threshold(config: DetectorConfig, model: Model) -> str:
+    if config.alarm_budget is not None:
+        return f"alarm budget of {config.alarm_budget:g} episodes per series and day"
+    if config.threshold is not None:
+        rule = config.threshold
+        chosen = {"level": rule.level, "quantile": rule.quantile, "sigma": rule.sigma}
+        return ", ".join(f"{name} {value:g}" for name, value in chosen.items() if value is not None)
+    given = model.bundle.manifest.threshold
+    return f"the bundle's: {given.method} {given.value:g}"
+
+
+def _topics(config: DetectorConfig, *, create: bool) -> dict[str, Any]:
+    from stream_detector.adapters.kafka import create_topics, topics  # noqa: PLC0415
+
+    outputs = [config.output.topic, config.output.dead_letter_topic]
+    wanted = [*config.input.topics, *outputs]
+    found = topics(config.kafka, wanted)
+    if create:
+        # As many partitions as the input has, so that events of one series keep their order.
+        count = max(
+            (found[name].partitions for name in config.input.topics if name in found), default=1
+        )
+        create_topics(config.kafka, {name: count for name in outputs if name not in found})
+        found = topics(config.kafka, wanted)
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise SourceError(
+            f"no topic {', '.join(missing)} on {', '.join(config.kafka.bootstrap_servers)}; "
+            "create it, or let `check --create-topics` create those for output"
+        )
+    compacted = [name for name in config.input.topics if "compact" in found[name].cleanup_policy]
+    if compacted:
+        raise ConfigError(
+            f"input topic {', '.join(compacted)} is compacted: samples vanish from it, so windows "
+            "could not be rebuilt; use a topic with cleanup.policy=delete"
+        )
+    return {name: {"partitions": found[name].partitions} for name in wanted}
+
+
+def _print(report: dict[str, Any]) -> None:
+    for group in report["groups"]:
+        typer.echo(
+            f"group {group['group']}: bundle {group['version']} ({group['model']}, "
+            f"{len(group['features'])} features, scales {group['scales']}) verified; "
+            f"threshold: {group['threshold']}"
+        )
+        typer.echo(
+            f"  capacity here: {group['windows_per_second']:,} windows/s, "
+            f"{group['samples_per_second']:,} samples/s, that is "
+            f"{group['samples_per_second'] * 60:,} series at one sample a minute; "
+            f"{group['bytes_per_series']:,} bytes a series"
+        )
+    for name, topic in report["topics"].items():
+        typer.echo(f"topic {name}: {topic['partitions']} partitions")
+    typer.echo("ready to run")

@@ -1,0 +1,158 @@
+"""From configuration to a loop: what `run`, `replay` and the demo put together alike."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stream_detector.app import Loop, Settings, policy_of
+from stream_detector.bundle import MANIFEST, Registry, load_bundle
+from stream_detector.config import Fields, milliseconds
+from stream_detector.core.engine import Engine
+from stream_detector.core.groups import Groups
+from stream_detector.core.policy import Policy
+from stream_detector.formats.json import JsonDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stream_detector.bundle import Bundle
+    from stream_detector.config import DetectorConfig
+    from stream_detector.ports import Model, ModelFeed, NormalStore, Sink, Source, Telemetry
+
+SOURCE = "stream-detector"
+"""Name of the stream where nobody gave one: replay and service then agree on event ids."""
+
+
+class SystemClock:
+    """ports.Clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class NoTelemetry:
+    """ports.Telemetry for those who look at the output alone."""
+
+    def turn(self, progress: object) -> None: ...
+    def lag(self, lag: object) -> None: ...
+    def model(self, group: str, version: str) -> None: ...
+    def reload(self, outcome: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that shapes verdicts; without a configuration file the defaults."""
+
+    source: str
+    policy: Policy
+    decoder: JsonDecoder
+    groups: Groups
+    settings: Settings
+
+
+def plan(config: DetectorConfig) -> Plan:
+    limits, given = config.limits, config.input
+    routes = [(route.name or route.match, route.match) for route in config.routes]
+    return Plan(
+        source=config.source,
+        policy=policy_of(config),
+        decoder=JsonDecoder(
+            given.fields,
+            max_record_bytes=given.max_record_bytes,
+            max_samples=given.max_samples_per_record,
+            max_series_length=given.max_series_length,
+        ),
+        groups=Groups(
+            routes, missing=given.missing, max_ahead_ms=milliseconds(config.time.max_ahead)
+        ),
+        settings=Settings(
+            events_topic=config.output.topic,
+            dead_letter_topic=config.output.dead_letter_topic,
+            max_batch=limits.max_batch,
+            rejected_share=limits.rejected_share,
+            rejected_window=limits.rejected_window,
+        ),
+    )
+
+
+def default_plan(routes: Mapping[str, str], policy: Policy | None = None) -> Plan:
+    """`routes`: group -> glob."""
+    return Plan(
+        source=SOURCE,
+        policy=policy or Policy(),
+        decoder=JsonDecoder(
+            Fields(), max_record_bytes=1_048_576, max_samples=10_000, max_series_length=512
+        ),
+        groups=Groups(list(routes.items())),
+        settings=Settings(events_topic="events", dead_letter_topic="dead-letters"),
+    )
+
+
+def loop(
+    plan: Plan,
+    models: Mapping[str, Model],
+    source: Source,
+    sink: Sink,
+    *,
+    telemetry: Telemetry | None = None,
+    feed: ModelFeed | None = None,
+    store: NormalStore | None = None,
+) -> Loop:
+    """The loop with its models in place."""
+    made = Loop(
+        source=source,
+        sink=sink,
+        decoder=plan.decoder,
+        groups=plan.groups,
+        engine=Engine(plan.source, plan.policy),
+        settings=plan.settings,
+        telemetry=telemetry or NoTelemetry(),
+        clock=SystemClock(),
+        feed=feed,
+        store=store,
+    )
+    for group, model in models.items():
+        made.serve(group, model)
+    return made
+
+
+def open_bundle(place: Path) -> Bundle:
+    """The CURRENT bundle of a registry, or the bundle in this very folder."""
+    return load_bundle(place) if (place / MANIFEST).exists() else Registry(place).load()
+
+
+class Stop:
+    """True once SIGTERM or SIGINT came; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:  # noqa: ARG002  # the signal module's form
+        self._asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+def log_to_stderr() -> None:
+    """One line an entry, time in UTC."""
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("kafka").setLevel(logging.WARNING)
