@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from stream_detector.config import Count, Positive, Section, Text, ThresholdRule
+from trainer.refresh_config import Refresh
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 
@@ -132,3 +133,6 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     model: Annotated[ModelChoice, Meta(description="What is fitted.")] = ModelChoice()
     fit: Annotated[Fit, Meta(description="How it is fitted.")] = Fit()
     calibration: Annotated[Calibration, Meta(description="From errors to levels.")] = Calibration()
+    refresh: Annotated[
+        Refresh, Meta(description="From the normal store to a new model; `fit` ignores it.")
+    ] = Refresh()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from stream_detector.bundle import Registry
     from stream_detector.ports import Model, StoreReader
-    from trainer.refresh_config import RefreshConfig
+    from trainer.config import TrainerConfig
     from trainer.store_data import Slices
     from trainer.train import Trained
 
@@ -80,7 +80,7 @@ def refresh(
     registry: Registry,
     store: StoreReader,
     load: Callable[[Bundle], Model],
-    config: RefreshConfig,
+    config: TrainerConfig,
     *,
     quiet: bool = False,
     shield: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -130,7 +130,7 @@ def _compare(
     slices: Slices,
     registry: Registry,
     load: Callable[[Bundle], Model],
-    config: RefreshConfig,
+    config: TrainerConfig,
     shield: Callable[[], AbstractContextManager[None]],
     verdict: Callable[..., Verdict],
 ) -> Verdict:
@@ -176,7 +176,7 @@ def _champion(registry: Registry, load: Callable[[Bundle], Model]) -> _Champion:
         return _Champion(None, version, f"; the champion cannot be used: {error}")
 
 
-def _unlike(champion: _Champion, slices: Slices, config: RefreshConfig) -> str | None:
+def _unlike(champion: _Champion, slices: Slices, config: TrainerConfig) -> str | None:
     """Why running detectors could not take the challenger up in place of the champion."""
     if champion.model is None:
         return None

@@ -18,7 +18,7 @@ import typer
 
 from stream_detector.bundle import BundleError, Registry
 from stream_detector.config import ConfigError, Duration, ModelRoute, Store, load_yaml, milliseconds
-from trainer.refresh_config import RefreshConfig
+from trainer.config import TrainerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +80,7 @@ class Round:
     """One pass over all groups; an error of one group does not keep the others from theirs."""
 
     def __init__(
-        self, config: RefreshConfig, ports: Ports, stop: Termination, *, quiet: bool
+        self, config: TrainerConfig, ports: Ports, stop: Termination, *, quiet: bool
     ) -> None:
         self._config = config
         self._ports = ports
@@ -112,7 +112,7 @@ class Round:
         )  # fmt: skip
 
 
-def run_once(config: RefreshConfig, ports: Ports, *, as_json: bool) -> int:
+def run_once(config: TrainerConfig, ports: Ports, *, as_json: bool) -> int:
     """Exit code: 0 with every verdict, promoted or not; 1 where a group got none."""
     verdicts, errors = Round(config, ports, Termination(), quiet=as_json).run()
     if as_json:
@@ -125,7 +125,7 @@ def run_once(config: RefreshConfig, ports: Ports, *, as_json: bool) -> int:
     return 1 if errors else 0
 
 
-def run_for_ever(config: RefreshConfig, ports: Ports, every: float, *, as_json: bool) -> int:
+def run_for_ever(config: TrainerConfig, ports: Ports, every: float, *, as_json: bool) -> int:
     """A round every so many seconds until SIGTERM; then 0. One line on stderr for each group."""
     stop = Termination()
     rounds = Round(config, ports, stop, quiet=True)
@@ -175,7 +175,7 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
         with the CURRENT bundle on the latest slice: alarms on normal data, recall on injected
         anomalies. Exit code 0 whether it is promoted or not; the verdict says why.
         """
-        settings = load_yaml(config, RefreshConfig)
+        settings = load_yaml(config, TrainerConfig)
         if every is None:
             code = run_once(settings, ports(), as_json=as_json)
         else:

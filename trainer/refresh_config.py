@@ -7,7 +7,8 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from stream_detector.config import Count, Duration, ModelRoute, Positive, Section, Text
-from trainer.config import Share, TrainerConfig
+
+Share = Annotated[float, Meta(gt=0, lt=1)]
 
 
 class Gate(Section, frozen=True, kw_only=True):
@@ -79,9 +80,3 @@ class Refresh(Section, frozen=True, kw_only=True):
     @property
     def routes(self) -> list[ModelRoute]:
         return [self.model] if self.model is not None else self.models
-
-
-class RefreshConfig(TrainerConfig, frozen=True, kw_only=True):
-    """trainer.yaml with a `refresh` section."""
-
-    refresh: Annotated[Refresh, Meta(description="From the store to a new model.")] = Refresh()

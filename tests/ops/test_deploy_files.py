@@ -19,7 +19,7 @@ from stream_detector.commands.simulate import simulate
 from stream_detector.config import DetectorConfig, load_yaml
 from tests.ops.dashboards import DASHBOARDS, DEPLOY, load
 from tests.ops.prometheus_server import binary
-from trainer.refresh_config import RefreshConfig
+from trainer.config import TrainerConfig
 
 ROOT = DEPLOY.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
@@ -59,7 +59,7 @@ def test_the_detector_of_compose_has_a_valid_configuration() -> None:
 
 
 def test_the_trainer_of_compose_serves_the_registries_of_the_detector() -> None:
-    config = load_yaml(DEPLOY / "trainer.yaml", RefreshConfig, {})
+    config = load_yaml(DEPLOY / "trainer.yaml", TrainerConfig, {})
     assert config.refresh.routes == detector_config().routes
     assert config.refresh.store == detector_config().store.url
 

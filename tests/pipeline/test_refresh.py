@@ -25,10 +25,10 @@ from stream_detector.records import Batch, Outcome, Partition, Verdicts
 from stream_detector.simulation import MACHINES, Fleet
 from trainer import refresh_command
 from trainer.cli import run as trainer_cli
-from trainer.config import Calibration, Fit, ModelChoice, Windows
+from trainer.config import Calibration, Fit, ModelChoice, TrainerConfig, Windows
 from trainer.refresh import refresh
 from trainer.refresh_command import Ports, TerminatedError, Termination
-from trainer.refresh_config import Gate, Refresh, RefreshConfig
+from trainer.refresh_config import Gate, Refresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,10 +87,10 @@ def fill(path: Path, some: Fleet, stop: int, anomalous: slice | None = None) -> 
     assert store.stats().dropped_rows == 0
 
 
-def config(root: Path, *, epochs: int = 12, seed: int = 0, **gate: float) -> RefreshConfig:
+def config(root: Path, *, epochs: int = 12, seed: int = 0, **gate: float) -> TrainerConfig:
     rules = msgspec.convert({"injections": 10, "min_held_out_days": 0.05, **gate}, Gate)
     route = ModelRoute(registry=str(root / "registry"), name=GROUP)
-    return RefreshConfig(
+    return TrainerConfig(
         refresh=Refresh(store=str(root / "store"), model=route, gate=rules),
         model=ModelChoice(name="dense_autoencoder"),
         fit=Fit(epochs=epochs, seed=seed, device="cpu", threads=1),
@@ -98,7 +98,7 @@ def config(root: Path, *, epochs: int = 12, seed: int = 0, **gate: float) -> Ref
     )
 
 
-def one_round(root: Path, settings: RefreshConfig) -> Verdict:
+def one_round(root: Path, settings: TrainerConfig) -> Verdict:
     reader = ParquetStoreReader(Store(url=str(root / "store")))
     return refresh(GROUP, Registry(root / "registry"), reader, load, settings, quiet=True)
 
