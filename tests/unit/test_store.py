@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from stream_detector.adapters import store as module
 from stream_detector.adapters.store import ParquetStore, ParquetStoreReader
+from stream_detector.adapters.store import writer as module
 from stream_detector.config import ConfigError, Store
 from stream_detector.records import Batch, Outcome, Partition, Verdicts
 

@@ -1,10 +1,4 @@
-"""The normal store: a Parquet dataset of what the detector saw, beside its verdict.
-
-    URL/group=NAME/date=YYYY-MM-DD/part-TOPIC-PARTITION-FIRSTOFFSET.parquet
-
-The only file that knows pyarrow's side of the store: the writer for the detector (off the hot path)
-and the reader that the trainer is given. Names in paths are percent-encoded.
-"""
+"""Writes the normal store off the hot path: a queue, a thread, whole files, bounded memory."""
 
 from __future__ import annotations
 
@@ -15,32 +9,29 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_detector.config import ConfigError, milliseconds
-from stream_detector.ports import Stored
+from stream_detector.adapters.store.layout import DAY_MS, METADATA, group_folder, store_path
+from stream_detector.config import milliseconds
 from stream_detector.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from stream_detector.config import Store
     from stream_detector.records import Partition, Verdicts
 
-DAY_MS = 86_400_000
 _OWN = ("series", "timestamp", "level", "anomalous", "model_version")
 _OFFSET = "__offset"  # names the part, is not written
-_METADATA = b"stream_detector.features"  # JSON {feature: column}, in feature order
 _LONGEST_WAIT = 60.0  # s between attempts
-_NONE = np.zeros(0, np.int64)
 
 
 class StoreStats(NamedTuple):
@@ -176,7 +167,7 @@ class ParquetStore:
         group, partition = key
         table = pa.Table.from_batches(self._open.pop(key).batches).unify_dictionaries()
         days = table["timestamp"].cast(pa.int64()).to_numpy() // DAY_MS
-        folder = self._root / f"group={quote(group, safe='')}"
+        folder = group_folder(self._root, group)
         topic = quote(partition.topic, safe="")
         for day in np.unique(days):
             of_day = table.filter(pa.array(days == day))
@@ -237,18 +228,6 @@ class _Part(NamedTuple):
     table: Any
 
 
-def store_path(config: Store) -> Path:
-    """The folder of the store. Raises ConfigError where the URL is not a local one."""
-    if config.url is None:
-        raise ConfigError("store.url: not set; name the folder of the normal store")
-    parts = urlsplit(config.url)
-    if parts.scheme == "file" and not parts.netloc:
-        return Path(unquote(parts.path))
-    if "://" in config.url:
-        raise ConfigError(f"store.url: {parts.scheme}:// is not supported; name a local folder")
-    return Path(config.url)
-
-
 def _columns(features: Sequence[str]) -> dict[str, str]:
     """Feature -> column: its own name, with underscores where that is taken."""
     taken = set(_OWN) | {_OFFSET} | set(features)
@@ -287,7 +266,7 @@ def _record_batch(verdicts: Verdicts, keep: NDArray[np.intp], features: Sequence
         "model_version": model,
         _OFFSET: pa.array(batch.offset[keep]),
     }
-    metadata = {_METADATA: json.dumps(columns).encode()}
+    metadata = {METADATA: json.dumps(columns).encode()}
     return pa.RecordBatch.from_arrays(
         list(arrays.values()),
         schema=pa.schema([(name, array.type) for name, array in arrays.items()], metadata),
@@ -318,110 +297,3 @@ def _write(part: _Part) -> None:
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
-
-
-class ParquetStoreReader:
-    """Implements StoreReader for a folder that ParquetStore wrote."""
-
-    def __init__(self, config: Store) -> None:
-        self._root = store_path(config)
-
-    def groups(self) -> list[str]:
-        return sorted(unquote(path.name[6:]) for path in self._root.glob("group=*"))
-
-    def newest(self, group: str) -> int | None:
-        """End of the newest day that holds samples, ms UTC; None where there are none."""
-        days = [path.parent.name[5:] for path in self._parts(group)]
-        return (int(np.datetime64(max(days), "D").astype(np.int64)) + 1) * DAY_MS if days else None
-
-    def _parts(self, group: str) -> list[Path]:
-        folder = self._root / f"group={quote(group, safe='')}"
-        return list(folder.glob("date=*/part-*.parquet"))
-
-    def read(self, group: str, since: int | None = None) -> Stored:
-        """Samples of a group from `since` (ms UTC) on, ordered, each once: the last part wins.
-
-        The features are those of the newest part; parts with others, and files that cannot be
-        read, are left out and named in `skipped`.
-        """
-        start = -(2**63) if since is None else since
-        first_day = "" if since is None else f"date={np.datetime64(since // DAY_MS, 'D')}"
-        paths = [path for path in self._parts(group) if path.parent.name >= first_day]
-        paths.sort(key=_written)
-        features: tuple[str, ...] | None = None
-        pieces: list[_Piece] = []
-        skipped: list[str] = []
-        codes: dict[str, int] = {}
-        for path in reversed(paths):
-            try:
-                table = pq.ParquetFile(path).read()
-                columns = json.loads((table.schema.metadata or {})[_METADATA])
-            except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-                skipped.append(f"{path}: {error}")
-                continue
-            if features is None:
-                features = tuple(columns)
-            if tuple(columns) != features:
-                skipped.append(f"{path}: other features: {', '.join(columns)}")
-                continue
-            pieces.append(_piece(table, columns, codes))
-        return _stored(features or (), list(codes), pieces[::-1], skipped, start)
-
-
-def _written(path: Path) -> tuple[int, str, int]:
-    """In order of writing; a file system's clock is coarse, offsets within a partition are not."""
-    partition, _, offset = path.stem.rpartition("-")
-    return path.stat().st_mtime_ns, partition, int(offset) if offset.isdecimal() else -1
-
-
-class _Piece(NamedTuple):
-    code: NDArray[np.int64]  # [n] number of the series, in order of appearance
-    timestamp: NDArray[np.int64]  # [n] ms
-    values: NDArray[np.float64]  # [n, F]
-    level: NDArray[np.float64]  # [n]
-    anomalous: NDArray[np.bool_]  # [n]
-
-
-def _piece(table: Any, columns: Mapping[str, str], codes: dict[str, int]) -> _Piece:
-    series = table["series"].combine_chunks()
-    if not isinstance(series, pa.DictionaryArray):
-        series = series.dictionary_encode()
-    names = series.dictionary.to_pylist()
-    lookup = np.array([codes.setdefault(name, len(codes)) for name in names], np.int64)
-    return _Piece(
-        lookup[series.indices.to_numpy(zero_copy_only=False)],
-        table["timestamp"].cast(pa.int64()).to_numpy(),
-        np.stack([table[column].to_numpy() for column in columns.values()], axis=1),
-        table["level"].to_numpy(),
-        table["anomalous"].to_numpy(),
-    )
-
-
-def _stored(
-    features: tuple[str, ...],
-    names: list[str],
-    pieces: list[_Piece],
-    skipped: list[str],
-    since: int,
-) -> Stored:
-    """Pieces in the order they were written -> rows by series and time, each once."""
-    by_name = sorted(range(len(names)), key=names.__getitem__)
-    rank = np.empty(len(names), np.int64)
-    rank[by_name] = np.arange(len(names))
-    empty = _Piece(_NONE, _NONE, np.zeros((0, len(features))), np.zeros(0), _NONE.astype(np.bool_))
-    rows = _Piece(*(np.concatenate(column) for column in zip(*pieces, empty, strict=True)))
-    code = rank[rows.code]
-    order = np.lexsort((np.arange(len(code)), rows.timestamp, code))
-    differs = (np.diff(code[order]) != 0) | (np.diff(rows.timestamp[order]) != 0)
-    last = np.append(differs, np.ones(min(1, len(order)), np.bool_))
-    order = order[last & (rows.timestamp[order] >= since)]
-    return Stored(
-        features=features,
-        series=tuple(names[place] for place in by_name),
-        code=code[order],
-        timestamp=rows.timestamp[order],
-        values=rows.values[order],
-        level=rows.level[order],
-        anomalous=rows.anomalous[order],
-        skipped=tuple(reversed(skipped)),
-    )
