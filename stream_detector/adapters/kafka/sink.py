@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaProducer
+from kafka.codec import lz4_encode
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.errors import RecordListTooLargeError as BatchTooLargeError
 from kafka.serializer import Serializer
 
+from stream_detector.adapters.kafka.admin import topics
 from stream_detector.adapters.kafka.client import explain, options
 from stream_detector.config import milliseconds
-from stream_detector.ports import SinkError
+from stream_detector.ports import SinkError, SourceError
 
 if TYPE_CHECKING:
     from stream_detector import config
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 LINGER_MS = 3  # an event leaves within milliseconds; a burst still fills its batches
 MAX_MESSAGE_BYTES = 64 << 20  # the broker's limit decides, not the client's
+ALWAYS_FITS = 64 << 10
+OVERHEAD = 300  # bytes of a batch and of one record in it, generously
+DEFAULT_LIMIT = 1_048_588  # Kafka's own message.max.bytes
 _TOO_LARGE = (MessageSizeTooLargeError, BatchTooLargeError)
 _NOTHING = object()
 
@@ -33,9 +38,9 @@ class KafkaSink:
     """ports.Sink on an idempotent producer.
 
     Once a message was not delivered, every later `send` and `flush` raises: nothing above it may
-    be committed. A dead letter that is larger than its topic allows is sent again without its
-    value, with all its headers and `dlq_truncated`, the number of bytes left out; any other
-    message of that size is a SinkError.
+    be committed. A dead letter that is larger than its topic allows goes without its value, with
+    all its headers and `dlq_truncated`, the number of bytes left out; any other message of that
+    size is a SinkError.
     """
 
     def __init__(self, kafka: config.Kafka, output: config.Output) -> None:
@@ -46,7 +51,7 @@ class KafkaSink:
         self._changed = threading.Condition()
         self._in_flight = 0
         self._failure: str | None = None
-        self._refused: deque[Message] = deque()
+        self._dead_letter_limit: int | None = None  # bytes; asked for when one is large
         self._closed = False
         try:
             self._producer = KafkaProducer(**producer_options(kafka, output))
@@ -54,11 +59,13 @@ class KafkaSink:
             raise SinkError(explain(kafka, error)) from error
 
     def send(self, message: Message) -> None:
+        if message.topic == self._dead_letter_topic:
+            message = self._fitted(message)
         with self._changed:
             free = self._changed.wait_for(self._has_room, self._timeout)
             self._raise_failure()
             if not free:
-                raise SinkError(self._silence(message.topic))
+                raise SinkError(self._silence(f"topic {message.topic!r}"))
             self._in_flight += 1
         try:
             future = self._producer.send(
@@ -77,16 +84,20 @@ class KafkaSink:
 
     def flush(self) -> None:
         deadline = time.monotonic() + self._timeout
-        while True:
-            self._await_answers(deadline)
-            with self._changed:
-                self._raise_failure()
-                refused = list(self._refused)
-                self._refused.clear()
-            if not refused:
-                return
-            for message in refused:
-                self.send(_without_value(message))
+        with self._changed:
+            waiting = self._in_flight > 0
+        if waiting:
+            # What counts are the answers, awaited below. The client also raises where it merely
+            # split a batch that was too large.
+            with contextlib.suppress(KafkaError):
+                self._producer.flush(timeout=self._timeout)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._in_flight, max(0.0, deadline - time.monotonic())
+            )
+            self._raise_failure()
+            if self._in_flight:
+                raise SinkError(self._silence("an output topic"))
 
     def close(self) -> None:
         if self._closed:
@@ -101,24 +112,37 @@ class KafkaSink:
     def _has_room(self) -> bool:
         return self._in_flight < self._max_in_flight or self._failure is not None
 
-    def _await_answers(self, deadline: float) -> None:
-        with self._changed:
-            if not self._in_flight:
-                return
-        try:
-            self._producer.flush(timeout=max(0.0, deadline - time.monotonic()))
-        except KafkaTimeoutError as error:
-            raise SinkError(self._silence("output")) from error
-        with self._changed:
-            if not self._changed.wait_for(
-                lambda: not self._in_flight, max(0.0, deadline - time.monotonic())
-            ):
-                raise SinkError(self._silence("output"))
+    def _fitted(self, message: Message) -> Message:
+        """The message, without its value where the dead-letter topic would not take it.
 
-    def _silence(self, topic: str) -> str:
+        Decided before sending: the client gives up for good on a message that is refused, and
+        everything else in flight with it.
+        """
+        if message.value is None or len(message.value) < ALWAYS_FITS:
+            return message
+        if self._dead_letter_limit is None:
+            self._dead_letter_limit = self._ask_limit()
+        headers = b"".join(name.encode() + value for name, value in message.headers)
+        content = (message.key or b"") + message.value + headers
+        size = min(len(content), len(lz4_encode(content))) + OVERHEAD
+        if size <= min(self._dead_letter_limit, MAX_MESSAGE_BYTES):
+            return message
+        truncated = ("dlq_truncated", str(len(message.value)).encode())
+        return message._replace(value=None, headers=(*message.headers, truncated))
+
+    def _ask_limit(self) -> int:
+        try:
+            found = topics(self._kafka, [self._dead_letter_topic])
+        except SourceError as error:
+            log.warning("assuming Kafka's default limit of a message's size: %s", error)
+            found = {}
+        known = found.get(self._dead_letter_topic)
+        return known.max_message_bytes if known else DEFAULT_LIMIT
+
+    def _silence(self, where: str) -> str:
         place = ",".join(self._kafka.bootstrap_servers)
         return (
-            f"topic {topic!r}: no acknowledgement from Kafka at {place} within "
+            f"{where}: no acknowledgement from Kafka at {place} within "
             f"{self._timeout:g} s; check the brokers and their in-sync replicas"
         )
 
@@ -133,12 +157,9 @@ class KafkaSink:
 
     def _failed(self, message: Message, error: Exception) -> None:
         """On the producer's thread, or the caller's where the client refuses at once."""
-        too_large = isinstance(error, _TOO_LARGE)
         with self._changed:
             self._in_flight -= 1
-            if too_large and message.topic == self._dead_letter_topic and message.value is not None:
-                self._refused.append(message)
-            elif self._failure is None:
+            if self._failure is None:
                 self._failure = f"topic {message.topic!r}: {self._reason(message, error)}"
             self._changed.notify_all()
 
@@ -177,9 +198,3 @@ def producer_options(kafka: config.Kafka, output: config.Output) -> dict[str, An
         "max_request_size": MAX_MESSAGE_BYTES,
         "value_serializer": _Bytes(),
     }
-
-
-def _without_value(message: Message) -> Message:
-    size = len(message.value or b"")
-    header = ("dlq_truncated", str(size).encode())
-    return message._replace(value=None, headers=(*message.headers, header))

@@ -21,6 +21,7 @@ from kafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     RebalanceInProgressError,
+    UnknownTopicOrPartitionError,
 )
 from kafka.structs import OffsetAndMetadata
 
@@ -247,7 +248,7 @@ class KafkaSource:
             return
         self._next_topic_check = now + TOPIC_CHECK_S
         try:
-            missing = [t for t in self._topics if not self._consumer.partitions_for_topic(t)]
+            missing = [topic for topic in self._topics if self._absent(topic)]
         except KafkaError as error:
             log.warning("the topics could not be looked up: %s", error)
             return
@@ -262,6 +263,12 @@ class KafkaSource:
                 "it; correct input.topics or create it (stream-detector check --create-topics)"
             )
         log.warning("waiting for topics that do not exist yet: %s", ", ".join(missing))
+
+    def _absent(self, topic: str) -> bool:
+        try:
+            return not self._consumer.partitions_for_topic(topic)
+        except UnknownTopicOrPartitionError:
+            return True
 
     def _on_assigned(self, partitions: frozenset[Partition]) -> None:
         self._changes.append(("assigned", partitions))
