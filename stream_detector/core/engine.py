@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from stream_detector.core import levels as lv
-from stream_detector.core.admission import Admitted, Arrivals, admit, advance
 from stream_detector.core.calibration import MATURE, judge
 from stream_detector.core.episodes import Samples, Tracker, Who
-from stream_detector.core.groups import ANY_TIME
+from stream_detector.core.intake import Intake
 from stream_detector.core.scoring import Scored, excesses, score
 from stream_detector.core.segments import Segments
 from stream_detector.core.serving import RECONSTRUCTION, Serving
 from stream_detector.core.slab import LEARNING
-from stream_detector.core.windows import collect, learn
-from stream_detector.records import Maturity, Outcome, Partition, ScaleScores, Verdicts
+from stream_detector.records import Maturity, Partition, ScaleScores, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from stream_detector.core.intake import Job, Piece
     from stream_detector.core.policy import Policy
     from stream_detector.core.slab import Slab
     from stream_detector.core.windows import WindowSet
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from stream_detector.records import AnomalyEvent, Batch
 
 Key = tuple[str, Partition]
-EVICT_STEPS = 120
 
 
 @dataclass(slots=True)
@@ -45,41 +43,13 @@ class Result:
     scores: list[ScaleScores] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Job:
-    """One batch on its way through the engine."""
-
-    slab: Slab
-    serving: Serving
-    batch: Batch
-    usable: NDArray[np.int64]  # places in the batch that are not too far ahead
-    clock: NDArray[np.int64]  # of each usable one
-    outcome: NDArray[np.uint8]
-    level: NDArray[np.float32]
-    anomalous: NDArray[np.bool_]
-    tracker: Tracker
-    done: int = 0  # usable ones dealt with
-
-
-@dataclass(slots=True)
-class _Piece:
-    """Arrivals of one job that are taken in together."""
-
-    job: _Job
-    place: NDArray[np.int64]  # in the batch
-    arrivals: Arrivals
-    before: NDArray[np.int64]  # [u] last time of the admitted rows before the piece
-    heard: NDArray[np.int64]  # [u] clock when they were last heard
-    admitted: Admitted
-    windows: dict[int, WindowSet]
-
-
 class Engine:
     """Holds all state: one slab per group and partition."""
 
     def __init__(self, source: str, policy: Policy) -> None:
         self._source = source
         self._policy = policy
+        self._intake = Intake(policy)
         self._serving: dict[str, Serving] = {}
         self._slabs: dict[Key, Slab] = {}
 
@@ -129,7 +99,7 @@ class Engine:
         jobs = [self._job(batch) for batch in batches]
         waiting = [job for job in jobs if len(job.usable)]
         while waiting:
-            pieces = [self._next_piece(job, result) for job in waiting]
+            pieces = [self._intake.next_piece(job, result.events) for job in waiting]
             while pieces:
                 pieces = self._run(pieces, result)
             waiting = [job for job in waiting if job.done < len(job.usable)]
@@ -140,106 +110,16 @@ class Engine:
             )
         return result
 
-    def _job(self, batch: Batch) -> _Job:
+    def _job(self, batch: Batch) -> Job:
         serving = self._serving[batch.group]
         key = (batch.group, batch.partition)
         slab = self._slabs.get(key)
         if slab is None:
             slab = self._slabs[key] = serving.slab()
-        n = len(batch)
-        outcome = np.zeros(n, np.uint8)
-        ahead = batch.timestamp > batch.latest
-        outcome[ahead] = Outcome.FUTURE
-        usable = np.flatnonzero(~ahead)
-        clock = advance(
-            slab.clock,
-            batch.timestamp[usable],
-            self._policy.max_clock_step,
-            self._policy.max_jump,
-        )
         who = Who(self._source, batch.partition, serving.features, serving.version)
-        return _Job(
-            slab,
-            serving,
-            batch,
-            usable,
-            clock,
-            outcome,
-            np.full(n, np.nan, np.float32),
-            np.zeros(n, np.bool_),
-            Tracker(slab, who, self._policy),
-        )
+        return self._intake.job(batch, slab, serving, Tracker(slab, who, self._policy))
 
-    def _next_piece(self, job: _Job, result: Result) -> _Piece:
-        """The samples up to the next one before which idle series are to be forgotten."""
-        slab = job.slab
-        clock = job.clock[job.done :]
-        if clock[0] >= slab.next_eviction:
-            self._evict(job, int(clock[0]), result)
-        bound = min(slab.next_eviction, int(clock[0]) + self._policy.evict_after)
-        count = int(np.searchsorted(clock, bound))
-        place = job.usable[job.done : job.done + max(count, 1)]
-        clock = clock[: len(place)]
-        job.done += len(place)
-        place, rows = self._rows(job, place, clock)
-        kept = np.isin(job.usable[job.done - len(clock) : job.done], place)
-        slab.next_eviction = bound
-        slab.clock = int(clock[-1])
-        batch = job.batch
-        arrivals = Arrivals(
-            rows, batch.timestamp[place], batch.values[place], batch.latest[place], clock[kept]
-        )
-        return self._take_in(job, place, arrivals)
-
-    def _rows(
-        self, job: _Job, place: NDArray[np.int64], clock: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], ...]:
-        """Rows of the samples; new series far ahead of the clock or of a full slab get none."""
-        slab, names = job.slab, job.batch.series
-        far = (job.batch.latest[place] == ANY_TIME) & (
-            job.batch.timestamp[place] > clock + self._policy.max_jump
-        )
-        rows = []
-        for at, now, ahead in zip(place.tolist(), clock.tolist(), far.tolist(), strict=True):
-            row = slab.index.get(names[at], -1)
-            if row < 0 and ahead:
-                job.outcome[at] = Outcome.FUTURE
-            elif row < 0 and len(slab) >= self._policy.max_series:
-                job.outcome[at] = Outcome.REFUSED
-            elif row < 0:
-                row = slab.add(names[at])
-                slab.heard[row] = now
-                job.serving.welcome(slab, row)
-            rows.append(row)
-        found = np.array(rows, np.int64)
-        return place[found >= 0], found[found >= 0]
-
-    def _evict(self, job: _Job, clock: int, result: Result) -> None:
-        slab = job.slab
-        rows, due = self._due(slab)
-        for row, deadline in zip(rows[due <= clock].tolist(), due[due <= clock], strict=True):
-            silence = int(deadline - slab.heard[row])
-            result.events += job.tracker.close(row, int(slab.last_time[row]) + silence, "evicted")
-            slab.remove(row)
-        slab.next_eviction = int(self._due(slab)[1].min(initial=2**62))
-
-    def _due(self, slab: Slab) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows in use and when each is forgotten; series that send rarely get more time."""
-        rows = slab.rows_in_use()
-        steps = (EVICT_STEPS * slab.interval[rows].astype(np.float64)).astype(np.int64)
-        return rows, slab.heard[rows] + np.maximum(self._policy.evict_after, steps)
-
-    def _take_in(self, job: _Job, place: NDArray[np.int64], arrivals: Arrivals) -> _Piece:
-        slab, serving = job.slab, job.serving
-        rows = np.unique(arrivals.row)
-        before, heard = slab.last_time[rows], slab.heard[rows]
-        admitted = admit(slab, arrivals, self._policy)
-        at = np.searchsorted(rows, admitted.segments.row)
-        serving.learnt(slab, learn(slab, admitted, serving.offset, serving.factor))
-        windows = collect(slab, admitted)
-        return _Piece(job, place, arrivals, before[at], heard[at], admitted, windows)
-
-    def _run(self, pieces: list[_Piece], result: Result) -> list[_Piece]:
+    def _run(self, pieces: list[Piece], result: Result) -> list[Piece]:
         """Score and judge pieces; returns those whose series must start anew on the way."""
         scored: list[dict[int, tuple[WindowSet, Scored]]] = [{} for _ in pieces]
         for serving in {id(piece.job.serving): piece.job.serving for piece in pieces}.values():
@@ -258,8 +138,8 @@ class Engine:
         return again
 
     def _judge(
-        self, piece: _Piece, scored: dict[int, tuple[WindowSet, Scored]], result: Result
-    ) -> _Piece | None:
+        self, piece: Piece, scored: dict[int, tuple[WindowSet, Scored]], result: Result
+    ) -> Piece | None:
         job, admitted = piece.job, piece.admitted
         slab, serving, segments = job.slab, job.serving, admitted.segments
         m = len(admitted.at)
@@ -296,6 +176,7 @@ class Engine:
             time=piece.arrivals.time[admitted.at],
             clock=piece.arrivals.clock[admitted.at],
             offset=job.batch.offset[piece.place[admitted.at]],
+            given=piece.arrivals.values[admitted.at],
             values=admitted.values,
             level=level,
             score=score_now,
@@ -323,7 +204,7 @@ class Engine:
         return rest
 
     @staticmethod
-    def _stops(piece: _Piece, relearn: dict[int, int]) -> NDArray[np.int64]:
+    def _stops(piece: Piece, relearn: dict[int, int]) -> NDArray[np.int64]:
         """[n] the arrival with which the row of each starts anew; beyond all if it doesn't."""
         stop = np.full(len(piece.place), 2**62)
         for row, at in piece.admitted.restarts.items():
@@ -335,7 +216,7 @@ class Engine:
 
     @staticmethod
     def _histograms(
-        piece: _Piece,
+        piece: Piece,
         scored: dict[int, tuple[WindowSet, Scored]],
         ratio: NDArray[np.float32],
         stop: NDArray[np.int64],
@@ -362,11 +243,11 @@ class Engine:
 
     def _restart(
         self,
-        piece: _Piece,
+        piece: Piece,
         relearn: dict[int, int],
         stop: NDArray[np.int64],
         events: list[tuple[int, AnomalyEvent]],
-    ) -> _Piece | None:
+    ) -> Piece | None:
         """Fresh rows for series that start anew; the rest of their samples as another piece."""
         rows = {*piece.admitted.restarts, *relearn}
         if not rows:
@@ -392,7 +273,7 @@ class Engine:
         left = np.flatnonzero(np.arange(len(stop)) >= stop)
         if not len(left):
             return None
-        return self._take_in(job, piece.place[left], piece.arrivals.take(left))
+        return self._intake.take_in(job, piece.place[left], piece.arrivals.take(left))
 
 
 def _seen_before(

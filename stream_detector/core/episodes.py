@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from stream_detector.core.windows import WindowSet
 
 SILENT_STEPS = 10
+UPDATE_STEPS = 10
+REGIME_STEPS = 120
+"""Least durations, in steps of the series: an hour is long for seconds, not for daily samples."""
 REGIME = "regime_change"
 SEVERITIES = (Severity.MINOR, Severity.MAJOR, Severity.CRITICAL)
 
@@ -83,6 +86,7 @@ class Samples:
     time: NDArray[np.int64]
     clock: NDArray[np.int64]
     offset: NDArray[np.int64]
+    given: NDArray[np.float64]  # [m, F] as they came; NaN where one was held
     values: NDArray[np.float32]  # [m, F] relative
     level: NDArray[np.float32]  # [m]
     score: NDArray[np.float32]  # [m]
@@ -196,10 +200,12 @@ class Tracker:
         episode.quiet = 0 if high else episode.quiet + 1
         if episode.quiet >= policy.quiet_period:
             return self._event(row, episode, Status.CLOSED, time, "recovered"), True
-        if time - episode.started_at >= policy.regime_change_after:
+        lasting = self._least(row, policy.regime_change_after, REGIME_STEPS)
+        if time - episode.started_at >= lasting:
             return self._event(row, episode, Status.CLOSED, time, REGIME), True
         rank = self._rank(episode.now.level, episode.threshold)
-        if rank > episode.severity or time - episode.repeated_at >= policy.update_every:
+        pause = self._least(row, policy.update_every, UPDATE_STEPS)
+        if rank > episode.severity or time - episode.repeated_at >= pause:
             episode.severity = max(rank, episode.severity)
             episode.repeated_at = time
             return self._event(row, episode, Status.UPDATED, time), False
@@ -216,9 +222,12 @@ class Tracker:
                 del slab.open[row]
         return events
 
+    def _least(self, row: int, duration: int, steps: int) -> int:
+        return max(duration, round(steps * float(self._slab.interval[row])))
+
     def _patience(self, row: int) -> int:
-        """Silence, ms, that ends an episode; series that send rarely get more."""
-        return max(self._policy.silent_after, round(SILENT_STEPS * float(self._slab.interval[row])))
+        """Silence, ms, that ends an episode."""
+        return self._least(row, self._policy.silent_after, SILENT_STEPS)
 
     def close(self, row: int, at: int, reason: str) -> list[AnomalyEvent]:
         episode = self._slab.open.pop(row, None)
@@ -272,13 +281,14 @@ class Tracker:
         return dict(zip(self._who.features, vector.tolist(), strict=True))
 
     def _now(self, row: int, i: int, samples: Samples) -> Now:
+        given, held = samples.given[i], self._slab.anchor[row] + samples.values[i]
         return Now(
             int(samples.time[i]),
             int(samples.offset[i]),
             float(samples.level[i]),
             float(samples.score[i]),
             int(samples.scored[i]),
-            self._named(self._slab.anchor[row] + samples.values[i]),
+            self._named(np.where(np.isnan(given), held, given)),
         )
 
     def _window(self, row: int, i: int, samples: Samples) -> Window | None:
