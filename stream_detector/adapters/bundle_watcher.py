@@ -47,6 +47,7 @@ class BundleWatcher:
         self._every = every
         self._report = report
         self._told: dict[str, Fingerprint] = {}  # what was last reported of a group
+        self._doubted: dict[str, str] = {}  # what was wrong with CURRENT at the last look
         self._refused: dict[str, Fingerprint] = {}  # what will not be tried again as it is
         self._ready: dict[str, Model] = {}
         self._lock = threading.Lock()  # held for dictionary operations only
@@ -109,9 +110,13 @@ class BundleWatcher:
         try:
             version = registry.current()
         except BundleError as error:
-            present = (registry.path / "CURRENT").exists()
-            self._tell(group, "refused" if present else "absent", str(error), (str(error),))
+            # Written by hand, CURRENT is empty for a moment: only what stays so is told.
+            if self._doubted.get(group) == str(error):
+                present = (registry.path / "CURRENT").exists()
+                self._tell(group, "refused" if present else "absent", str(error), (str(error),))
+            self._doubted[group] = str(error)
             return None
+        self._doubted.pop(group, None)
         with self._lock:
             ready = self._ready.get(group)
             if ready is not None and ready.bundle.version != version:

@@ -258,6 +258,22 @@ def test_a_missing_manifest_and_a_senseless_pointer_are_refused(
     assert watcher.take() == {}
 
 
+def test_a_pointer_that_is_empty_while_it_is_written_is_not_reported(
+    registry: Path, reports: Reports
+) -> None:
+    watcher = BundleWatcher({"pumps": registry}, {"pumps": "v1"}, load, 60.0, reports)
+    watcher.close()  # its looks are made by hand here
+    (registry / "CURRENT").write_text("")
+    watcher._look("pumps", Registry(registry))
+    (registry / "CURRENT").write_text("v1")
+    watcher._look("pumps", Registry(registry))
+    assert reports.seen == []
+    (registry / "CURRENT").write_text("")
+    for _ in range(3):
+        watcher._look("pumps", Registry(registry))
+    assert reports.outcomes() == ["refused"]
+
+
 def test_a_slow_load_blocks_neither_take_nor_close(
     watch: Callable[..., BundleWatcher], registry: Path
 ) -> None:
