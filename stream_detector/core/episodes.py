@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stream_detector.core.calibration import MATURE
-from stream_detector.core.slab import WINDOW
+from stream_detector.core.slab import NEVER, WINDOW
 from stream_detector.records import AnomalyEvent, Kind, Maturity, Partition, Severity, Status
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class Tracker:
         for i in part:
             time, clock, high = int(samples.time[i]), int(samples.clock[i]), bool(above[i])
             arrival = int(samples.at[i])
-            if episode is not None and max(time - last, clock - heard) > patience:
+            silence = max(time - last, clock - heard) if last != NEVER else 0
+            if episode is not None and silence > patience:
                 deadline = last + patience
                 event = self._event(row, episode, Status.CLOSED, deadline, "silent")
                 result.events.append((arrival, event))
