@@ -69,11 +69,13 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores of one group as multiples of each series' threshold."""
+    """Scores of one group: as multiples of each series' threshold, and as levels."""
 
     title: str
-    normal: NDArray[np.float64]
-    faulty: NDArray[np.float64]
+    ratio: NDArray[np.float64]  # of every window
+    normal: NDArray[np.float64]  # levels of windows without a fault
+    faulty: NDArray[np.float64]  # levels of windows that hold a part of one
+    threshold: float  # level
 
 
 def strips(path: Path, title: str, parts: Sequence[Strip]) -> None:
@@ -185,41 +187,51 @@ def comparisons(path: Path, title: str, parts: Sequence[Comparison], columns: in
 
 
 def histograms(path: Path, title: str, parts: Sequence[Scores]) -> None:
-    """Scores of normal and faulty windows on log axes, with the threshold at 1."""
-    figure = Figure(figsize=(13, 4.4), dpi=DPI, layout="constrained")
+    """Above: every window's score on log axes, threshold at 1. Below: levels by the truth."""
+    figure = Figure(figsize=(13, 7.2), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=13, color=INK)
-    axes = figure.subplots(1, len(parts), squeeze=False, sharey=True)[0]
-    everything = np.concatenate([np.r_[part.normal, part.faulty] for part in parts])
+    axes = figure.subplots(2, len(parts), squeeze=False, sharey=True, sharex="row")
+    everything = np.concatenate([part.ratio for part in parts])
     everything = everything[everything > 0]
     low, high = np.log10(np.quantile(everything, 0.0005)), np.log10(everything.max())
-    bins = np.logspace(np.floor(2 * low) / 2, max(1.0, np.ceil(2 * high) / 2), 70)
-    for part, ax in zip(parts, axes, strict=True):
-        floor, most = bins[0], bins[-1]
-        ax.hist(np.clip(part.normal, floor, most), bins=bins, color=BLUE, alpha=0.75)
-        ax.hist(
-            np.clip(part.faulty, floor, most), bins=bins, histtype="step", color=RED, lw=1.8,
+    bins = np.logspace(np.floor(2 * low) / 2, max(0.5, np.ceil(2 * high) / 2), 70)
+    for part, above, below in zip(parts, *axes, strict=True):
+        above.hist(np.clip(part.ratio, bins[0], bins[-1]), bins=bins, color=GREY)
+        above.axvline(1.0, color=INK, lw=1.4, ls="--")
+        above.set_xscale("log")
+        above.set_title(part.title, loc="left", fontsize=10.5, color=INK, fontweight="bold")
+        above.set_xlabel("score / score at the series' threshold", fontsize=9)
+        top = 3.0 * part.threshold
+        steps = np.linspace(0, top, 60)
+        below.hist(np.minimum(part.normal, top), bins=steps, color=BLUE, alpha=0.7)
+        below.hist(np.minimum(part.faulty, top), bins=steps, histtype="step", color=RED, lw=1.8)
+        below.axvline(part.threshold, color=INK, lw=1.4, ls="--")
+        false, found = (
+            np.mean(levels >= part.threshold) if len(levels) else 0.0
+            for levels in (part.normal, part.faulty)
+        )
+        below.set_title(
+            f"above the threshold: {false:.2%} of normal windows,\n"
+            f"{found:.0%} of windows with a fault in them",
+            loc="left", fontsize=9, color=INK,
         )  # fmt: skip
-        ax.axvline(1.0, color=INK, lw=1.4, ls="--")
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_ylim(bottom=0.7)
-        above = np.mean(part.normal >= 1) if len(part.normal) else 0.0
-        found = np.mean(part.faulty >= 1) if len(part.faulty) else 0.0
-        ax.set_title(
-            f"{part.title}\nat or above 1: {above:.2%} of normal, {found:.0%} of faulty windows",
-            loc="left", fontsize=9.5, color=INK,
-        )  # fmt: skip
-        ax.set_xlabel("score / score at the series' threshold", fontsize=9)
-        _plain(ax)
-    axes[0].set_ylabel("windows")
+        below.set_xlabel(f"level = -log10(tail probability), cut at {top:.0f}", fontsize=9)
+        for ax in (above, below):
+            ax.set_yscale("log")
+            ax.set_ylim(bottom=0.7)
+            ax.tick_params(labelsize=8.5)
+            _plain(ax)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("windows", fontsize=9)
     figure.legend(
         handles=[
-            Patch(facecolor=BLUE, alpha=0.75, label="normal windows"),
-            Patch(facecolor="none", edgecolor=RED, lw=1.8, label="windows that end in a fault"),
+            Patch(facecolor=GREY, label="all windows"),
+            Patch(facecolor=BLUE, alpha=0.7, label="normal windows"),
+            Patch(facecolor="none", edgecolor=RED, lw=1.8, label="windows with a fault in them"),
             Line2D([], [], color=INK, lw=1.4, ls="--", label="threshold"),
         ],
         loc="outside lower center",
-        ncols=3,
+        ncols=4,
         frameon=False,
     )
     figure.savefig(path)

@@ -19,7 +19,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stream_detector.config import ConfigError, Kafka, Output, milliseconds
 from stream_detector.machines import MACHINES
-from stream_detector.ports import SinkError, SourceError
 from stream_detector.records import Message
 from stream_detector.simulation import START_MS, Fleet
 
@@ -64,34 +63,27 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Write a labelled fleet of simulated machines to a file or a Kafka topic."""
-    try:
-        _check(output, kafka, topic, rate, as_json=as_json)
-        fleet = _fleet(
-            series=series,
-            minutes=minutes,
-            interval_ms=milliseconds(interval),
-            seed=seed,
-            anomaly_rate=0.0 if normal_only else anomalies,
-            normal_fraction=normal,
-            start_ms=_start(start, minutes, live=kafka is not None),
-            only=only,
-        )
-    except (ConfigError, ValueError) as error:
-        typer.echo(f"simulate: {error}", err=True)
-        raise typer.Exit(2) from None
+    _check(output, kafka, topic, rate, as_json=as_json)
+    fleet = make_fleet(
+        series=series,
+        minutes=minutes,
+        interval_ms=milliseconds(interval),
+        seed=seed,
+        anomaly_rate=0.0 if normal_only else anomalies,
+        normal_fraction=normal,
+        start_ms=_start(start, minutes, live=kafka is not None),
+        only=only,
+    )
     began = time.monotonic()
     try:
         with _target(fleet, output, kafka, topic) as target:
             written = _pump(fleet, target, rate, quiet=as_json)
-        if labels is not None:
-            write_labels(fleet, labels)
     except BrokenPipeError:
         # Whoever reads our stdout has seen enough; keep Python from flushing into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
-    except (OSError, SinkError, SourceError) as error:
-        typer.echo(f"simulate: {error}", err=True)
-        raise typer.Exit(1) from None
+        return
+    if labels is not None:
+        write_labels(fleet, labels)
     where = [
         part for part in (output, topic and f"{kafka}/{topic}", labels and str(labels)) if part
     ]
@@ -126,11 +118,15 @@ def _check(
         raise ConfigError("--rate must be above 0")
 
 
-def _fleet(*, only: list[str] | None, **options: Any) -> Fleet:
+def make_fleet(*, only: list[str] | None = None, **options: Any) -> Fleet:
+    """Fleet(**options) of some machine types. Raises ConfigError."""
     wanted = set(only or [machine.group for machine in MACHINES])
     if unknown := wanted - {machine.group for machine in MACHINES}:
         raise ConfigError(f"no machine type {', '.join(sorted(unknown))}; there are {GROUPS}")
-    return Fleet(machines=tuple(m for m in MACHINES if m.group in wanted), **options)
+    try:
+        return Fleet(machines=tuple(m for m in MACHINES if m.group in wanted), **options)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _start(text: str | None, minutes: float, *, live: bool) -> int:
