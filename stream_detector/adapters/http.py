@@ -43,7 +43,7 @@ class HealthState:
     """What the loop last told, for the endpoints. Also a ports.Telemetry.
 
     The loop's thread writes and the server's threads read; whole values are replaced, never
-    changed in place, so no lock is needed.
+    changed in place, so no lock is needed, but for reloads, which two threads tell.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class HealthState:
         self._stuck_after = stuck_after
         self._monotonic = monotonic
         self._beat = monotonic()
+        self._reloading = threading.Lock()
         self.assigned = False  # the first partitions are in place
         self.models: Mapping[str, str] = {}  # group -> version
         self.records = 0
@@ -93,7 +94,8 @@ class HealthState:
         self.models = {**self.models, group: version}
 
     def reload(self, outcome: str) -> None:
-        self.reloads = Counter(self.reloads) + Counter([outcome])
+        with self._reloading:
+            self.reloads = Counter(self.reloads) + Counter([outcome])
 
     def alive(self) -> tuple[bool, str]:
         silent = self._monotonic() - self._beat

@@ -60,7 +60,17 @@ LATENCY_EDGES: Final = (
 """5 ms to 1 h: a detector that catches up after a stop reports old anomalies."""
 
 OUTCOMES: Final = tuple(outcome.name.lower() for outcome in Outcome)
-STAGES: Final = ("poll", "decode", "engine", "publish", "store", "flush", "commit")
+STAGES: Final = (
+    "poll",
+    "decode",
+    "assemble",
+    "engine",
+    "score",
+    "publish",
+    "store",
+    "acknowledge",
+)
+"""As the loop names them; `engine` is without the time in the model, which is `score`."""
 RELOADS: Final = ("swapped", "refused", "incompatible")
 STATES: Final = tuple(state.value for state in Maturity)
 OTHER: Final = "other"

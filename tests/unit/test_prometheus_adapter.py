@@ -318,7 +318,7 @@ def test_a_turn_with_5000_windows_takes_little_time(telemetry: PrometheusTelemet
                 faults=0,
             )
         ],
-        stages={"decode": 0.01, "engine": 0.1, "publish": 0.0, "flush": 0.0, "commit": 0.0},
+        stages={"decode": 0.01, "engine": 0.1, "score": 0.1, "publish": 0.0, "store": 0.0},
         series={"mature": 5000},
         event_time_lag=1.0,
     )
