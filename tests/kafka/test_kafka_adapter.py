@@ -77,9 +77,9 @@ def test_no_more_messages_are_in_flight_than_configured(broker: RealKafka) -> No
     highest = 0
     for value in numbers(300):
         sink.send(Message(topic, b"k", value))
-        highest = max(highest, sink._in_flight)
+        highest = max(highest, sink.in_flight)
     sink.flush()
-    assert sink._in_flight == 0
+    assert sink.in_flight == 0
     assert 1 < highest <= 10
     assert [m.value for m in broker.messages(topic)] == numbers(300)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaProducer
@@ -48,8 +48,7 @@ class KafkaSink:
         self._dead_letter_topic = output.dead_letter_topic
         self._max_in_flight = output.max_in_flight
         self._timeout = milliseconds(output.delivery_timeout) / 1000 + 5
-        self._changed = threading.Condition()
-        self._in_flight = 0
+        self._pending: deque[tuple[Any, Message]] = deque()  # in the order they were sent
         self._failure: str | None = None
         self._dead_letter_limit: int | None = None  # bytes; asked for when one is large
         self._closed = False
@@ -58,15 +57,15 @@ class KafkaSink:
         except (KafkaError, OSError, ValueError) as error:
             raise SinkError(explain(kafka, error)) from error
 
+    @property
+    def in_flight(self) -> int:
+        """Messages whose answer was not taken yet."""
+        return len(self._pending)
+
     def send(self, message: Message) -> None:
         if message.topic == self._dead_letter_topic:
             message = self._fitted(message)
-        with self._changed:
-            free = self._changed.wait_for(self._has_room, self._timeout)
-            self._raise_failure()
-            if not free:
-                raise SinkError(self._silence(f"topic {message.topic!r}"))
-            self._in_flight += 1
+        self._take_answers(self._max_in_flight - 1)
         try:
             future = self._producer.send(
                 message.topic,
@@ -77,27 +76,17 @@ class KafkaSink:
                 timestamp_ms=message.timestamp,
             )
         except (KafkaError, TypeError, ValueError) as error:
-            self._failed(message, error)
+            self._failure = f"topic {message.topic!r}: {self._reason(message, error)}"
         else:
-            future.add_callback(self._delivered)
-            future.add_errback(lambda error: self._failed(message, error))
+            self._pending.append((future, message))
 
     def flush(self) -> None:
-        deadline = time.monotonic() + self._timeout
-        with self._changed:
-            waiting = self._in_flight > 0
-        if waiting:
-            # What counts are the answers, awaited below. The client also raises where it merely
+        if self._pending and self._failure is None:
+            # What counts are the answers, taken below. The client also raises where it merely
             # split a batch that was too large.
             with contextlib.suppress(KafkaError):
                 self._producer.flush(timeout=self._timeout)
-        with self._changed:
-            self._changed.wait_for(
-                lambda: not self._in_flight, max(0.0, deadline - time.monotonic())
-            )
-            self._raise_failure()
-            if self._in_flight:
-                raise SinkError(self._silence("an output topic"))
+        self._take_answers(0)
 
     def close(self) -> None:
         if self._closed:
@@ -109,8 +98,26 @@ class KafkaSink:
         except KafkaError as error:
             log.warning("the producer was not closed cleanly: %s", error)
 
-    def _has_room(self) -> bool:
-        return self._in_flight < self._max_in_flight or self._failure is not None
+    def _take_answers(self, most: int) -> None:
+        """Take the answers that are there, and wait while more than `most` are outstanding."""
+        if self._failure is not None:
+            raise SinkError(self._failure)
+        pending = self._pending
+        deadline = time.monotonic() + self._timeout
+        while pending and (pending[0][0].is_done or len(pending) > most):
+            future, message = pending[0]
+            if not future.is_done:
+                with contextlib.suppress(KafkaError):  # its own failure is looked at below
+                    future.get(timeout=max(0.0, deadline - time.monotonic()))
+            if not future.is_done:
+                self._failure = self._silence(message)
+            elif future.failed():
+                self._failure = (
+                    f"topic {message.topic!r}: {self._reason(message, future.exception)}"
+                )
+            if self._failure is not None:
+                raise SinkError(self._failure)
+            pending.popleft()
 
     def _fitted(self, message: Message) -> Message:
         """The message, without its value where the dead-letter topic would not take it.
@@ -139,29 +146,12 @@ class KafkaSink:
         known = found.get(self._dead_letter_topic)
         return known.max_message_bytes if known else DEFAULT_LIMIT
 
-    def _silence(self, where: str) -> str:
+    def _silence(self, message: Message) -> str:
         place = ",".join(self._kafka.bootstrap_servers)
         return (
-            f"{where}: no acknowledgement from Kafka at {place} within "
+            f"topic {message.topic!r}: no acknowledgement from Kafka at {place} within "
             f"{self._timeout:g} s; check the brokers and their in-sync replicas"
         )
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise SinkError(self._failure)
-
-    def _delivered(self, _: object) -> None:
-        with self._changed:
-            self._in_flight -= 1
-            self._changed.notify_all()
-
-    def _failed(self, message: Message, error: Exception) -> None:
-        """On the producer's thread, or the caller's where the client refuses at once."""
-        with self._changed:
-            self._in_flight -= 1
-            if self._failure is None:
-                self._failure = f"topic {message.topic!r}: {self._reason(message, error)}"
-            self._changed.notify_all()
 
     def _reason(self, message: Message, error: Exception) -> str:
         if isinstance(error, _TOO_LARGE):
