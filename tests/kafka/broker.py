@@ -62,11 +62,21 @@ def _docker_answers() -> bool:
 
 @contextlib.contextmanager
 def _container() -> Iterator[str]:
-    from testcontainers.kafka import KafkaContainer  # noqa: PLC0415 - needs a Docker engine
+    """The image's own KRaft broker; the port is the same inside and outside the container."""
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only with Docker
 
-    image = os.environ.get("KAFKA_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}")
-    with KafkaContainer(image).with_kraft() as container:
-        yield container.get_bootstrap_server()
+    port, controller = _free_ports(2)
+    container = DockerContainer(os.environ.get("KAFKA_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}"))
+    container.with_bind_ports(port, port)
+    for key, value in _properties(port, controller, inside="0.0.0.0").items():
+        container.with_env("KAFKA_" + key.replace(".", "_").upper(), str(value))
+    with container:
+        deadline = time.monotonic() + 120
+        while b"Kafka Server started" not in b"".join(container.get_logs()):
+            if time.monotonic() > deadline:
+                raise BrokerUnavailableError(f"the Kafka container did not start. {MISSING}")
+            time.sleep(0.5)
+        yield f"127.0.0.1:{port}"
 
 
 def _jars() -> Path:
@@ -103,17 +113,17 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _properties(logs: Path, port: int, controller: int) -> str:
-    settings = {
+def _properties(port: int, controller: int, inside: str = "127.0.0.1") -> dict[str, str | int]:
+    """A broker for one machine; it listens on the address `inside`."""
+    return {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "listeners": f"PLAINTEXT://{inside}:{port},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "PLAINTEXT",
-        "log.dirs": logs,
         "auto.create.topics.enable": "false",
         "offsets.topic.num.partitions": 4,
         "offsets.topic.replication.factor": 1,
@@ -125,7 +135,6 @@ def _properties(logs: Path, port: int, controller: int) -> str:
         "group.initial.rebalance.delay.ms": 0,
         "group.min.session.timeout.ms": 1000,
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 @contextlib.contextmanager
@@ -148,7 +157,9 @@ def _process(jars: Path) -> Iterator[str]:
     try:
         port, controller = _free_ports(2)
         properties = folder / "server.properties"
-        properties.write_text(_properties(folder / "logs", port, controller), "utf-8")
+        settings = _properties(port, controller) | {"log.dirs": str(folder / "logs")}
+        lines = "".join(f"{key}={value}\n" for key, value in settings.items())
+        properties.write_text(lines, "utf-8")
         java = ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         java += ["-cp", str(jars / "*")]
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
