@@ -6,7 +6,6 @@ Knows the core, the formats and the ports, and no adapter: Kafka, files and the 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,15 +13,11 @@ import numpy as np
 
 from stream_detector.config import milliseconds
 from stream_detector.core.policy import Policy
+from stream_detector.core.rejections import Breaker, bounded, judged_unusable, unusable
 from stream_detector.formats.events import dead_letter, event_message
+from stream_detector.formats.json import LETTERS_PER_RECORD
 from stream_detector.ports import Model, Position, Progress, Scores
-from stream_detector.records import (
-    UNKNOWN_TIME,
-    Outcome,
-    Partition,
-    Reason,
-    Rejected,
-)
+from stream_detector.records import UNKNOWN_TIME, Outcome, Partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,22 +37,11 @@ if TYPE_CHECKING:
         Source,
         Telemetry,
     )
-    from stream_detector.records import Message, Record, Sample
+    from stream_detector.records import Message, Record, Rejected, Sample
 
 _log = logging.getLogger(__name__)
 
 SECOND = 1.0
-_DEAD = {
-    Outcome.FUTURE: (
-        Reason.FUTURE_TIMESTAMP,
-        "timestamp {time} is further ahead than `time` allows",
-    ),
-    Outcome.UNHELD: (Reason.MISSING_FIELD, "a feature is missing for longer than `hold_limit`"),
-}
-
-
-class MisconfiguredError(Exception):
-    """Nearly nothing of the input can be used: the configuration must be wrong."""
 
 
 class Decoder(Protocol):
@@ -94,46 +78,6 @@ def policy_of(config: DetectorConfig) -> Policy:
         regime_change_after=milliseconds(episodes.regime_change_after),
         max_series=config.limits.max_series,
     )
-
-
-class Breaker:
-    """Share of unusable records among the newest; for wrong configuration, not for bad senders.
-
-    While the first `window` records are still coming in and most of them are unusable, what was
-    read is `suspicious`: the loop then keeps its dead letters and offsets to itself, so that a
-    wrong configuration leaves no trace.
-    """
-
-    def __init__(self, share: float, window: int) -> None:
-        self._share = share
-        self._bad = np.zeros(window, np.bool_)
-        self._seen = 0
-        self._reasons: Counter[str] = Counter()
-
-    def note(self, records: int, rejected: Sequence[Rejected], unusable: int) -> None:
-        """Of `records` new records `unusable` gave no sample at all."""
-        if records:
-            place = np.arange(self._seen, self._seen + records) % len(self._bad)
-            self._bad[place] = np.arange(records) < unusable
-            self._seen += records
-            self._reasons.update(reject.reason.value for reject in rejected)
-
-    @property
-    def _rate(self) -> float:
-        return float(self._bad.sum()) / max(1, min(self._seen, len(self._bad)))
-
-    @property
-    def suspicious(self) -> bool:
-        return self._seen < len(self._bad) and self._rate > self._share
-
-    def check(self) -> None:
-        if self._seen >= len(self._bad) and self._rate > self._share:
-            most = ", ".join(f"{reason} ({n})" for reason, n in self._reasons.most_common(3))
-            raise MisconfiguredError(
-                f"{self._rate:.0%} of the last {len(self._bad)} records cannot be used: {most}; "
-                "`input` or `models` of the configuration does not fit these topics. "
-                "Correct it, or raise `limits.rejected_share`"
-            )
 
 
 class TimedScorer:
@@ -243,9 +187,10 @@ class Loop:
         lap("engine")
         lap.move("engine", "score", seconds)
         rejected += assembled.rejected
-        rejected += _unusable(result, samples)
-        self._breaker.note(len(polled.records), rejected, _lost(rejected, result, samples))
+        rejected += judged_unusable(result, samples)
+        self._breaker.note(unusable(polled.records, rejected, result, samples), rejected)
         self._breaker.check()
+        rejected = bounded(rejected, LETTERS_PER_RECORD)
         latencies = self._publish(polled, result, rejected)
         lap("publish")
         if self._store is not None:
@@ -362,26 +307,3 @@ class _Laps:
     def move(self, whole: str, part: str, seconds: float) -> None:
         self.seconds[whole] -= seconds
         self.seconds[part] = seconds
-
-
-def _unusable(result: Result, samples: Sequence[Sample]) -> list[Rejected]:
-    """Samples that only the state of their series could judge."""
-    rejected = []
-    for verdicts in result.verdicts:
-        for outcome, (reason, detail) in _DEAD.items():
-            for at in np.flatnonzero(verdicts.outcome == outcome).tolist():
-                sample = samples[int(verdicts.batch.origin[at])]
-                text = detail.format(time=sample.timestamp)
-                rejected.append(Rejected(reason, text, sample.record, sample.item))
-    return rejected
-
-
-def _lost(rejected: Sequence[Rejected], result: Result, samples: Sequence[Sample]) -> int:
-    """Records that were rejected and gave no usable sample either."""
-    if not rejected:
-        return 0
-    records = {id(reject.record) for reject in rejected}
-    for verdicts in result.verdicts:
-        good = verdicts.batch.origin[~np.isin(verdicts.outcome, list(_DEAD))]
-        records -= {id(samples[at].record) for at in good.tolist()}
-    return len(records)

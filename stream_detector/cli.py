@@ -9,11 +9,11 @@ import typer
 
 from stream_detector import console
 from stream_detector.adapters.http import HttpError
-from stream_detector.app import MisconfiguredError
 from stream_detector.commands.check import check
 from stream_detector.commands.replay import replay
 from stream_detector.commands.run import run
 from stream_detector.commands.simulate import simulate
+from stream_detector.core.rejections import MisconfiguredError
 from stream_detector.ports import SinkError, SourceError
 
 if TYPE_CHECKING:

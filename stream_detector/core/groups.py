@@ -94,7 +94,9 @@ class Groups:
             column.timestamp.append(timestamp)
             column.values.append(vector)
             known = record.timestamp != UNKNOWN_TIME
-            column.latest.append(record.timestamp + self._max_ahead if known else ANY_TIME)
+            column.latest.append(
+                min(record.timestamp + self._max_ahead, ANY_TIME - 1) if known else ANY_TIME
+            )
             column.offset.append(record.offset)
             column.origin.append(origin)
         batches = [
