@@ -11,7 +11,7 @@ from tests.pipeline.loop_case import T0
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VALUES = [
+VALUES: list[Any] = [
     None, True, "", "7", "\x00", "x" * 3000, [], {}, [[]], {"a": {}}, -1, 0, 2**63, -(2**63),
     1e308, -1e308, 1e-320, float("nan"), float("inf"), -float("inf"), 10**400, "9" * 400,
     "\ud800", "0001-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-05T24:00:00Z",
