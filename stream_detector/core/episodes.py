@@ -7,11 +7,12 @@ enough. Nothing but the series' own samples and its partition's clock decides.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stream_detector.core.calibration import MATURE
+from stream_detector.core.episode import Episode, Now, Window
 from stream_detector.core.slab import NEVER, WINDOW
 from stream_detector.records import AnomalyEvent, Kind, Maturity, Partition, Severity, Status
 
@@ -30,42 +31,6 @@ REGIME_STEPS = 120
 """Least durations, in steps of the series: an hour is long for seconds, not for daily samples."""
 REGIME = "regime_change"
 SEVERITIES = (Severity.MINOR, Severity.MAJOR, Severity.CRITICAL)
-
-
-class Window(NamedTuple):
-    """The window that an event speaks of, in the input's units."""
-
-    scale: int
-    start: int  # ms
-    end: int  # ms
-    expected: dict[str, float]
-    contribution: dict[str, float]
-
-
-class Now(NamedTuple):
-    """A series as of one of its samples."""
-
-    time: int
-    offset: int
-    level: float
-    score: float
-    scored: int
-    observed: dict[str, float]
-
-
-@dataclass(slots=True)
-class Episode:
-    """An open episode; all that later events of it need."""
-
-    kind: Kind
-    started_at: int
-    window: Window
-    now: Now
-    seq: int = 0
-    quiet: int = 0
-    severity: int = 0
-    repeated_at: int = 0
-    threshold: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.episodes import Episode
+    from stream_detector.core.episode import Episode
 
 WINDOW = 60
 LEARN = 120
