@@ -1,0 +1,415 @@
+"""`stream-detector run` as a process on a real broker, with a trained model; `check` beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import yaml
+from kafka import KafkaConsumer, TopicPartition
+
+from stream_detector.adapters.store import ParquetStoreReader
+from stream_detector.bundle import Registry
+from stream_detector.cli import execute
+from stream_detector.config import Store
+from stream_detector.formats.events import line_envelope, message_envelope
+from stream_detector.records import Partition
+from tests.service import Command, Service, until
+from tests.unit.trainer_cases import MINUTE, START, fleet, quick, wave
+from trainer.train import publish, train
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from kafka import KafkaProducer
+
+    from stream_detector.records import Message
+    from tests.kafka.conftest import RealKafka
+
+pytestmark = pytest.mark.kafka
+
+LEARNT = 1500  # samples of each series that the model was trained on
+STEPS = 600
+NAMED = (
+    "samples_total",
+    "windows_scored_total",
+    "reconstruction_error_bucket",
+    "score_ratio_bucket",
+    "events_total",
+    "dead_letters_total",
+    "stage_seconds_bucket",
+    "event_latency_seconds_bucket",
+    "consumer_lag_records",
+    "event_time_lag_seconds",
+    "series",
+    "model_info",
+    "model_reloads_total",
+)
+"""Every metric that DESIGN.md promises."""
+
+
+class Sent(NamedTuple):
+    series: str
+    time: int
+    value: bytes
+
+
+def samples(start: int = 0, stop: int = STEPS) -> list[Sent]:
+    """Three known series and five new ones after the training data; faults in some of them."""
+    columns: dict[str, Any] = {}
+    for n, period in enumerate((48.0, 60.0, 90.0)):
+        size = 10.0 ** (2 * n)
+        columns[f"s{n}"] = wave(LEARNT + STEPS, n, size, period)[LEARNT:]
+        for at in (150, 450):
+            columns[f"s{n}"][at + 10 * n] += 6 * size
+    for n in range(5):
+        columns[f"new-{n}"] = wave(STEPS, 10 + n, 3.0)
+    columns["new-0"][300] += 50
+    return [
+        Sent(
+            name,
+            time := START + MINUTE * (LEARNT + step),
+            json.dumps({"series": name, "timestamp": time, "value": float(values[step])}).encode(),
+        )
+        for step in range(start, stop)
+        for name, values in columns.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of two bundles of the same features; the first is CURRENT."""
+    registry = Registry(tmp_path_factory.mktemp("models") / "registry")
+    for seed in (0, 1):
+        publish(train(fleet(LEARNT), quick(epochs=4, seed=seed), quiet=True), registry)
+    registry.rollback()
+    return registry.path
+
+
+class Place:
+    """Fresh topics, a configuration and a registry of its own for one test."""
+
+    def __init__(
+        self, broker: RealKafka, producer: KafkaProducer, folder: Path, models: Path
+    ) -> None:
+        self.broker = broker
+        self.producer = producer
+        self.folder = folder
+        self.registry = Registry(folder / "registry")
+        shutil.copytree(models, self.registry.path)
+        forever = {"retention.ms": "-1"}  # the samples are a year old
+        self.input = broker.topic(4, forever)
+        self.events = broker.topic(1, forever)
+        self.letters = broker.topic(1, forever)
+        self.group = broker.group()
+        self.count = 0
+        self.services = 0
+
+    def config(self, **changes: Any) -> Path:
+        settings = {
+            "kafka": {
+                "bootstrap_servers": self.broker.servers,
+                "group_id": self.group,
+                "session_timeout": "6s",
+            },
+            "input": {"topics": [self.input], "start": "earliest"},
+            "output": {"topic": self.events, "dead_letter_topic": self.letters},
+            "model": {"registry": str(self.registry.path)},
+            "device": "cpu",
+            "threads": 1,
+            "commit_every": "200ms",
+            "reload_every": "200ms",
+            "http": {"port": 0},
+        }
+        path = self.folder / "detector.yaml"
+        path.write_text(yaml.safe_dump(settings | changes))
+        return path
+
+    def service(self, **changes: Any) -> Service:
+        self.services += 1
+        return Service(self.config(**changes), self.folder / f"service-{self.services}.log")
+
+    def produce(self, some: Sequence[Sent]) -> None:
+        for each in some:
+            self.producer.send(
+                self.input, key=each.series.encode(), value=each.value, timestamp_ms=each.time
+            )
+        self.producer.flush(60)
+        self.count += len(some)
+
+    def replay(self, name: str, *parts: Sequence[bytes]) -> list[str]:
+        """Ids of the events of the same samples in files; each file is a partition."""
+        data, out = self.folder / name, self.folder / f"{name}-events.ndjson"
+        data.mkdir()
+        for number, values in enumerate(parts):
+            lines = b"".join(value + b"\n" for value in values)
+            (data / f"part-{number}.ndjson").write_bytes(lines)
+        arguments = ["--bundle", str(self.registry.path), "--input", str(data)]
+        assert execute(["replay", *arguments, "--output", str(out), "--device", "cpu"]) == 0
+        return [line_envelope(line)["id"] for line in out.read_bytes().splitlines()]
+
+    def event_ids(self) -> list[str]:
+        found = self.broker.messages(self.events)
+        return [message_envelope(each.headers, each.value)["id"] for each in found]
+
+    def committed(self) -> dict[int, int]:
+        return {
+            n: self.broker.committed(self.group, Partition(self.input, n)) or 0 for n in range(4)
+        }
+
+    def ends(self) -> dict[int, int]:
+        consumer = KafkaConsumer(bootstrap_servers=self.broker.servers)
+        try:
+            found = consumer.end_offsets([TopicPartition(self.input, n) for n in range(4)])
+        finally:
+            consumer.close()
+        return {place.partition: end for place, end in found.items()}
+
+    def records(self) -> dict[int, list[bytes]]:
+        """Values by partition, as they lie there."""
+        found: dict[int, list[bytes]] = {n: [] for n in range(4)}
+        consumer = KafkaConsumer(bootstrap_servers=self.broker.servers)
+        try:
+            places = [TopicPartition(self.input, n) for n in range(4)]
+            consumer.assign(places)
+            consumer.seek_to_beginning(*places)
+            ends = consumer.end_offsets(places)
+            while any(consumer.position(place) < ends[place] for place in places):
+                for batch in consumer.poll(timeout_ms=500).values():
+                    for record in batch:
+                        found[record.partition].append(record.value)
+        finally:
+            consumer.close()
+        return found
+
+
+@pytest.fixture
+def place(broker: RealKafka, kafka_producer: KafkaProducer, tmp_path: Path, trained: Path) -> Place:
+    return Place(broker, kafka_producer, tmp_path, trained)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def doomed(
+    kafka_servers: list[str], trained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Command]]:
+    """Services that cannot work, started first: some of them take a minute to be sure of it."""
+    folder = tmp_path_factory.mktemp("doomed")
+    usual: dict[str, Any] = {"kafka": {"bootstrap_servers": kafka_servers, "group_id": "doomed"}}
+    usual |= {"input": {"topics": ["no-such-topic"]}, "http": {"port": 0}, "device": "cpu"}
+    usual |= {"output": {"topic": "a", "dead_letter_topic": "b"}}
+    usual |= {"model": {"registry": str(trained)}}
+    wrong: dict[str, dict[str, Any]] = {
+        "topic": {},
+        "broker": {"kafka": {"bootstrap_servers": ["127.0.0.1:9"], "group_id": "doomed"}},
+        "registry": {"model": {"registry": str(folder / "nowhere")}},
+        "port": {"http": {"host": "203.0.113.1", "port": 1}},
+    }
+    commands = {}
+    for name, changes in wrong.items():
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(usual | changes))
+        commands[name] = Command(folder / f"{name}.log", "run", "--config", str(path))
+    yield commands
+    for command in commands.values():
+        command.close()
+
+
+def headers(message: Message) -> dict[str, str]:
+    return {name: value.decode() for name, value in message.headers}
+
+
+def test_the_service_says_what_a_replay_of_the_same_samples_says_and_shows_its_figures(
+    place: Place,
+) -> None:
+    with place.service() as service:
+        until(lambda: service.get("/livez")[0] == 200, "the service to be alive")
+        service.ready()
+        before = {name: service.value(name) for name in NAMED}
+        place.produce(samples())
+        bad = b'{"series": "s0", "timestamp": 12, \xff'
+        sent = place.producer.send(
+            place.input, key=b"\x00key", value=bad, timestamp_ms=START, partition=2
+        ).get(30)
+        half = json.dumps([{"series": "extra", "timestamp": START, "value": 1}, 5]).encode()
+        place.producer.send(place.input, value=half, timestamp_ms=START, partition=2).get(30)
+        until(lambda: service.value("records_total") == place.count + 2, "all records to be read")
+        until(lambda: service.value("consumer_lag_records") == 0, "the lag to be gone")
+        until(lambda: service.value("series", state="mature") >= 7, "the series to be mature")
+
+        ids = place.event_ids()
+        assert len(ids) == len(set(ids)) >= 2 * 6
+        assert set(ids) == set(place.replay("all", [each.value for each in samples()]))
+
+        letters = place.broker.messages(place.letters)
+        malformed = next(each for each in letters if each.key is not None)
+        assert (malformed.key, malformed.value) == (b"\x00key", bad)
+        found = headers(malformed)
+        assert found.pop("dlq_detail")
+        assert found == {
+            "dlq_reason": "malformed",
+            "dlq_topic": place.input,
+            "dlq_partition": "2",
+            "dlq_offset": str(sent.offset),
+            "dlq_timestamp": str(START),
+        }
+        other = next(each for each in letters if each.key is None)
+        assert (other.value, headers(other)["dlq_index"]) == (half, "1")
+
+        metrics = service.get("/metrics")[1]
+        for name in NAMED:
+            assert f"\nstream_detector_{name}" in metrics, name
+        after = {name: service.value(name) for name in NAMED}
+        still = {"consumer_lag_records", "model_info", "model_reloads_total"}
+        assert {name for name in NAMED if after[name] == before[name]} == still
+        assert service.value("samples_total", outcome="accepted") == place.count + 1
+        assert service.value("events_total", status="opened") >= 6
+        assert service.value("dead_letters_total") == 2
+        assert service.value("stage_seconds_count", stage="other") == 0
+        assert service.value("model_info", version=place.registry.current()) == 1
+        status, body = service.get("/readyz")
+        assert (status, json.loads(body) != {}) == (200, True)
+
+        assert service.terminate() == 0
+        assert place.committed() == place.ends()
+        assert "Traceback" not in service.output
+        assert "stopped, offsets committed" in service.output
+
+
+def test_a_service_that_is_stopped_halfway_goes_on_where_it_stopped(place: Place) -> None:
+    place.produce(samples())
+    with place.service(limits={"max_batch": 8}) as first:
+        until(lambda: first.value("records_total") > 1500, "some records to be read")
+        assert first.terminate() == 0
+        assert "Traceback" not in first.output
+    cut = place.committed()
+    done = sum(cut.values())
+    assert 1500 < done < place.count  # it had not come to the end
+    records = place.records()
+    ids = place.event_ids()
+    before = place.replay("before", *(records[n][: cut[n]] for n in range(4)))
+    assert sorted(ids) == sorted(before)
+    assert ids
+
+    with place.service() as second:
+        until(lambda: second.value("records_total") == place.count - done, "the rest to be read")
+        until(lambda: second.value("consumer_lag_records") == 0, "the lag to be gone")
+        assert second.value("samples_total") == place.count - done
+        assert second.terminate() == 0
+    assert place.committed() == place.ends()
+    # The state was lost with the process, so the rest reads as if it were all there is.
+    after = place.replay("after", *(records[n][cut[n] :] for n in range(4)))
+    assert sorted(place.event_ids()) == sorted(ids + after)
+
+
+def test_new_models_are_served_and_broken_ones_refused_while_no_sample_is_skipped(
+    place: Place,
+) -> None:
+    old, new = place.registry.versions()
+    assert place.registry.current() == old
+    pieces = iter(samples(at, at + 10) for at in range(0, STEPS, 10))
+    with place.service(store={"url": str(place.folder / "store")}) as service:
+        service.ready()
+        for _ in range(10):
+            place.produce(next(pieces))
+        place.registry.promote(new)
+
+        def served() -> bool:
+            place.produce(next(pieces))
+            return service.value("model_info", version=new) == 1
+
+        until(served, "the new model to serve")
+        assert service.value("model_info") == 1
+        assert service.value("model_reloads_total", outcome="swapped") == 1
+
+        broken = place.registry.path / "20990101T000000-broken"
+        shutil.copytree(place.registry.path / new, broken)
+        manifest = json.loads((broken / "manifest.json").read_text())
+        (broken / "manifest.json").write_text(json.dumps(manifest | {"version": broken.name}))
+        module = broken / "model-1.pt"
+        module.write_bytes(module.read_bytes()[:2000])
+        (place.registry.path / "CURRENT").write_text(broken.name + "\n")
+        until(lambda: service.value("model_reloads_total", outcome="refused") == 1, "a refusal")
+        for _ in range(5):
+            place.produce(next(pieces))
+        until(lambda: service.value("records_total") == place.count, "all records to be read")
+        assert service.value("model_info", version=new) == service.value("model_info") == 1
+        assert service.value("samples_total", outcome="accepted") == place.count
+        assert service.value("samples_total") == place.count
+        assert service.terminate() == 0
+        assert "the old one serves on" in service.output
+        assert "Traceback" not in service.output
+    assert place.committed() == place.ends()
+    stored = ParquetStoreReader(Store(url=str(place.folder / "store"))).read("*")
+    kept = Counter(zip(stored.code.tolist(), stored.timestamp.tolist(), strict=True))
+    assert len(kept) == len(stored.timestamp) == place.count
+
+
+def check(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = execute(["check", *arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_check_creates_the_topics_for_output_and_tells_what_this_machine_can_take(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = {"topic": f"{place.input}-events", "dead_letter_topic": f"{place.input}-letters"}
+    config = str(place.config(output=outputs))
+    code, out, err = check("--config", config, capsys=capsys)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"stream-detector: no topic {outputs['topic']}, ")
+    assert err.count("\n") == 1
+    assert "--create-topics" in err
+
+    code, out, _ = check("--config", config, "--create-topics", "--json", capsys=capsys)
+    assert code == 0
+    report = json.loads(out)
+    assert report["topics"] == {
+        name: {"partitions": 4} for name in (place.input, *outputs.values())
+    }
+    (group,) = report["groups"]
+    assert group["version"] == place.registry.current()
+    assert group["windows_per_second"] > 100
+    assert group["bytes_per_series"] > 60 * 4
+
+    code, out, _ = check("--config", config, capsys=capsys)
+    assert (code, out.splitlines()[-1]) == (0, "ready to run")
+
+
+def test_check_refuses_a_compacted_input_and_knows_when_the_input_is_missing(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compacted = place.broker.topic(1, {"cleanup.policy": "compact"})
+    config = place.config(input={"topics": [compacted]})
+    code, _, err = check("--config", str(config), capsys=capsys)
+    assert code == 2
+    assert f"input topic {compacted} is compacted" in err
+    config = place.config(input={"topics": ["no-such-input"]})
+    code, _, err = check("--config", str(config), "--create-topics", capsys=capsys)
+    assert code == 1
+    assert "no topic no-such-input on" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("registry", "no CURRENT bundle; `stream-trainer fit"),
+        ("port", "203.0.113.1"),
+        ("broker", "Kafka at 127.0.0.1:9: "),
+        ("topic", "no topic 'no-such-topic', or no right to see it"),
+    ],
+)
+def test_a_service_that_cannot_work_says_why_in_one_line(
+    name: str, words: str, doomed: dict[str, Command]
+) -> None:
+    command = doomed[name]
+    assert command.wait(120) == 1
+    *log, last = command.output.splitlines()
+    assert last.startswith("stream-detector: ")
+    assert words in last
+    assert "Traceback" not in command.output
+    assert sum(line.startswith("stream-detector: ") for line in log) == 0
