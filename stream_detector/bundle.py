@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -155,17 +155,9 @@ class SeriesTable:
     score_std: NDArray[np.float64]  # [n]
     interval: NDArray[np.float64]  # [n] ms between samples, median
 
-    @staticmethod
-    def columns() -> tuple[str, ...]:
-        return (
-            "center",
-            "scale",
-            "score_location",
-            "score_spread",
-            "score_mean",
-            "score_std",
-            "interval",
-        )
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        return tuple(part.name for part in fields(cls) if part.name != "row")
 
     def to_bytes(self) -> bytes:
         names = np.array(list(self.row), dtype=np.str_)
