@@ -86,10 +86,9 @@ class Expert(_Struct, frozen=True, kw_only=True):
 class Levels(_Struct, frozen=True, kw_only=True):
     """Held-out score distribution: score -> level.
 
-    With t = ln(score + epsilon) (or the score itself), a series' usual location m and spread d of
-    t, and z = (t - m) / d: the level is interpolated between the knots (z, level), and grows by
-    `slope` a unit of z beyond the last knot. `location` and `spread` are those of all training series
-    together; known series have theirs in series.npz.
+    With t = ln(score + epsilon) or the score itself, m and d a series' usual t and its spread, and
+    z = (t - m) / d: the level is interpolated between the knots (z, level), and grows by `slope` a
+    unit of z beyond. `location`, `spread`: m, d of all training series; series.npz has each one's.
     """
 
     transform: Literal["log", "identity"] = "log"
