@@ -84,7 +84,7 @@ def strips(path: Path, title: str, parts: Sequence[Strip]) -> None:
     figure = Figure(figsize=(13, 1.0 + 0.95 * sum(heights)), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=13, color=INK)
     axes = figure.subplots(
-        2 * len(parts), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+        2 * len(parts), 1, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
     for part, above, below in zip(parts, axes[::2], axes[1::2], strict=True):
         _values(above, part)
@@ -132,6 +132,8 @@ def _values(ax: Axes, part: Strip) -> None:
     ax.set_ylim(low - 1.8, high)
     ax.set_yticks(places, [textwrap.fill(name.replace("_", " "), 12) for name in part.features])
     ax.tick_params(axis="y", length=0, labelsize=8.5)
+    ax.tick_params(axis="x", labelbottom=False)
+    ax.set_xlim(part.hours[0], part.hours[-1])
     ax.set_title(part.title, loc="left", fontsize=10.5, color=INK, pad=14, fontweight="bold")
     _plain(ax)
 

@@ -45,13 +45,14 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another fleet.")] = 0,
     alarm_budget: Annotated[
         float, typer.Option(help="False episodes accepted per series and day.")
-    ] = 0.1,
+    ] = 0.2,
     output: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("demo-output"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Simulate a fleet, train on its normal part, detect in the rest, and tell how well it went."""
     if alarm_budget <= 0:
         raise ConfigError("--alarm-budget must be above 0")
+    _require_trainer()
     console = Console(quiet=as_json, highlight=False, soft_wrap=True)
     began = time.monotonic()
     fleet = make_fleet(
@@ -79,6 +80,19 @@ def demo(
         _tell(summary, console)
 
 
+def _require_trainer() -> None:
+    """End with what to install before anything else is done."""
+    try:
+        from stream_detector.commands import demo_learning, demo_report  # noqa: F401, PLC0415
+    except ImportError as error:
+        typer.echo(
+            f"stream-detector: the demo trains and draws, and {error.name} is not installed; "
+            'run: pip install "stream-detector[trainer]"',
+            err=True,
+        )
+        raise typer.Exit(1) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     recorder: Any  # a demo_watch.Recorder; that module is imported when the demo runs
@@ -90,17 +104,9 @@ def _train(
     fleet: Fleet, output: Path, seed: int, alarm_budget: float, console: Console
 ) -> tuple[dict[str, Model], float]:
     """Group -> verified and warm model; seconds for training."""
-    try:
-        from stream_detector.commands import demo_learning, demo_report  # noqa: F401, PLC0415
-        from trainer.data import DataError  # noqa: PLC0415
-    except ImportError as error:
-        typer.echo(
-            f"demo: it trains and draws, and {error.name} is not installed; "
-            'run: pip install "stream-detector[trainer]"',
-            err=True,
-        )
-        raise typer.Exit(1) from None
     from stream_detector.adapters.torch_scorer import load_model  # noqa: PLC0415  # torch is slow
+    from stream_detector.commands import demo_learning  # noqa: PLC0415  # needs the trainer
+    from trainer.data import DataError  # noqa: PLC0415
 
     console.print("[bold]Training[/] on the normal part, one model for each machine type")
     models: dict[str, Model] = {}
@@ -109,7 +115,7 @@ def _train(
         for lesson in demo_learning.learn(
             fleet, output / "models", seed=seed, alarm_budget=alarm_budget, quiet=console.quiet
         ):
-            models[lesson.group] = load_model(lesson.registry.load(), device="cpu")
+            models[lesson.group] = load_model(lesson.registry.load(), device="cpu", threads=1)
             training = lesson.manifest.training
             console.print(
                 f"  {lesson.group}: {lesson.manifest.model}, {training.series} series, "
@@ -171,7 +177,8 @@ def _line(event: AnomalyEvent, ruled: Ruled, referee: Referee) -> str:
         reason = event.close_reason or ""
         return f"[dim]{head}closed    after {lasted:.0f} min, {escape(reason)}[/]"
     worst = max(event.contribution, key=lambda name: event.contribution[name])
-    values = f"{worst} {event.observed[worst]:.5g}, expected {event.expected[worst]:.5g}"
+    observed, expected = _number(event.observed[worst]), _number(event.expected[worst])
+    values = f"{worst.replace('_', ' ')} {observed}, expected {expected}"
     color = COLORS[event.severity]
     text = f"{head}[{color}]{event.severity.value:<8}[/]  {escape(values):<52}"
     if ruled.label is None or ruled.ruling is Ruling.FALSE:
@@ -180,6 +187,13 @@ def _line(event: AnomalyEvent, ruled: Ruled, referee: Referee) -> str:
     if ruled.ruling is Ruling.REPEAT:
         return f"{text} [green]again: {kind}[/]"
     return f"{text} [green]true: {kind}, {referee.delay(ruled)} steps after its start[/]"
+
+
+def _number(value: float) -> str:
+    """Four digits, and no powers of ten in numbers that people read at a glance."""
+    if abs(value) >= 1000:
+        return f"{float(f'{value:.4g}'):,.0f}"
+    return f"{value:.4g}"
 
 
 def _summary(fleet: Fleet, outcome: Outcome, outputs: list[Path]) -> dict[str, Any]:

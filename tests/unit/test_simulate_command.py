@@ -1,0 +1,89 @@
+"""`stream-detector simulate`: files hold what the fleet holds, and mistakes end in one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stream_detector.cli import execute
+from stream_detector.simulation import Fleet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FLEET = ["simulate", "--series", "5", "--minutes", "2000", "--seed", "3", "--anomalies", "6"]
+
+
+def test_ndjson_and_labels_are_the_fleets_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, labels = tmp_path / "sub" / "fleet.ndjson", tmp_path / "labels.ndjson"
+    assert execute([*FLEET, "--output", str(samples), "--labels", str(labels), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    fleet = Fleet(series=5, minutes=2000, seed=3, anomaly_rate=6)
+    lines = samples.read_bytes().splitlines()
+    assert lines == [wire.value for wire in fleet.records(0, fleet.steps)]
+    bodies = [json.loads(line) for line in labels.read_text().splitlines()]
+    assert bodies == [label.body() for label in fleet.labels]
+    assert (summary["samples"], summary["labels"]) == (len(lines), len(bodies))
+    assert summary["labels"] > 0
+
+
+def test_csv_of_one_machine_type_has_its_features_as_columns(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.csv"
+    assert execute([*FLEET, "--only", "turbine", "--output", str(path)]) == 0
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5 * 2000
+    assert list(rows[0]) == [
+        "series", "timestamp", "power", "speed", "bearing_temperature", "vibration",
+    ]  # fmt: skip
+    assert all(row["power"] for row in rows)
+
+
+def test_normal_only_has_no_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "fleet.ndjson")
+    assert execute([*FLEET, "--normal-only", "--output", path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == 0
+
+
+def test_the_first_sample_lies_where_start_says(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.ndjson"
+    start = ["--start", "2026-03-01T12:00:00+00:00", "--minutes", "3"]
+    assert execute([*FLEET, *start, "--output", str(path)]) == 0
+    first = json.loads(path.read_text().splitlines()[0])["timestamp"]
+    assert 0 <= first - 1_772_366_400_000 < 60_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "give either --output"),
+        (["--output", "x.csv", "--kafka", "localhost:1"], "give either --output"),
+        (["--kafka", "localhost:1"], "--topic"),
+        (["--output", "-", "--json"], "stdout"),
+        (["--output", "x.csv", "--only", "boat"], "no machine type boat"),
+        (["--output", "x.csv", "--interval", "soon"], "not a duration"),
+        (["--output", "x.csv", "--start", "tomorrow"], "not a time"),
+        (["--output", "x.csv", "--minutes", "0"], "must be above 0"),
+        (["--output", "x.csv", "--rate", "0"], "--rate"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["simulate", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_an_unwritable_output_ends_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert execute(["simulate", "--output", str(tmp_path / "file" / "x.csv")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
