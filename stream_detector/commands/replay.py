@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import time
 from collections import Counter
@@ -18,7 +20,7 @@ from stream_detector.core.policy import Policy
 from stream_detector.records import Kind, Status
 
 if TYPE_CHECKING:
-    from stream_detector.ports import Model, Progress, Sink
+    from stream_detector.ports import Model, Progress
     from stream_detector.records import AnomalyEvent
 
 
@@ -72,7 +74,10 @@ def replay(
     against: Annotated[
         Path | None, typer.Option(help="Another registry or bundle: show where the two differ.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, cuda or cuda:N; left out: the configuration's, or auto."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Summary as one JSON object.")] = False,
 ) -> None:
     """Run files through the very engine that serves Kafka, and write its events.
@@ -84,6 +89,10 @@ def replay(
         raise ConfigError("give --bundle, or a --config that names the registries")
     if as_json and output == "-":
         raise ConfigError("--json and --output - both want stdout; give --output FILE")
+    if against is not None and data == "-":
+        raise ConfigError("--against reads the input twice, stdin can't be; give --input FILE")
+    if device is not None and re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device) is None:
+        raise ConfigError(f"--device {device!r}: write auto, cpu, cuda or cuda:N")
     place: Path | Literal["-"] | None = None
     if output is not None or not as_json:
         place = "-" if output in {None, "-"} else Path(str(output))
@@ -105,7 +114,7 @@ def _once(  # the options, in their order
     source: str | None,
     place: Path | Literal["-"] | None,
     dead_letters: Path | None,
-    device: str,
+    device: str | None,
 ) -> tuple[Tally, float]:
     from stream_detector.adapters.files import (  # noqa: PLC0415
         FileSink,
@@ -115,8 +124,10 @@ def _once(  # the options, in their order
     from stream_detector.adapters.torch_scorer import load_model  # noqa: PLC0415
 
     settings = None if config is None else load_yaml(config, DetectorConfig)
+    threads = None
     if settings is not None:
         plan = wiring.plan(settings)
+        device, threads = device or settings.device, settings.threads
         places = {r.name or r.match: Path(r.registry) for r in settings.routes}
     else:
         plan, places = wiring.default_plan({"*": "*"}, Policy()), {}
@@ -124,11 +135,12 @@ def _once(  # the options, in their order
         places = dict.fromkeys(places or {"*": bundle}, bundle)
     plan = replace(plan, source=source or plan.source)
     models: dict[str, Model] = {
-        group: load_model(wiring.open_bundle(path), device) for group, path in places.items()
+        group: load_model(wiring.open_bundle(path), device or "auto", threads)
+        for group, path in places.items()
     }
     own_fields = settings is not None and settings.input.fields != Fields()
     given = FileSource("-" if data == "-" else Path(data), unchanged=own_fields)
-    sink: Sink = _Nowhere() if place is None else FileSink(place, dead_letters)
+    sink = FileSink(Path(os.devnull) if place is None else place, dead_letters)
     tally = Tally()
     stop = wiring.Stop()
     stop.listen()
@@ -139,16 +151,9 @@ def _once(  # the options, in their order
     except PipeClosedError:  # `| head` has seen enough
         pass
     finally:
+        sink.discard()  # nothing after close; what is not whole after an error
         given.close()
     return tally, time.monotonic() - start
-
-
-class _Nowhere:
-    """ports.Sink that keeps nothing."""
-
-    def send(self, message: object) -> None: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
 
 
 def _summary(tally: Tally, seconds: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -69,6 +70,12 @@ class FileSink:
         if self._letters is not None:
             self._letters.close()
         self._events.close()
+
+    def discard(self) -> None:
+        """Remove files that were not closed: an error came first, they are not whole."""
+        for lines in (self._letters, self._events):
+            if lines is not None:
+                lines.discard()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -149,6 +156,14 @@ class _FileLines:
         if self._written != self._path:
             self._guard(lambda: self._written.replace(self._path))
 
+    def discard(self) -> None:
+        if self._file.closed:
+            return
+        with suppress(OSError):
+            self._file.close()
+        if self._written != self._path:
+            self._written.unlink(missing_ok=True)
+
     def _guard(self, action: Callable[[], object]) -> None:
         try:
             action()
@@ -172,6 +187,9 @@ class _StreamLines:
     def close(self) -> None:
         if not self._left:
             self._guard(self._stream.flush)
+
+    def discard(self) -> None:
+        """What was written to a stream is out."""
 
     def _guard(self, action: Callable[[], object]) -> None:
         if self._left:
