@@ -185,7 +185,9 @@ class Time(Section, frozen=True, kw_only=True):
     ] = "7d"
     max_clock_step: Annotated[
         Duration,
-        Meta(description="One sample advances its partition's clock by at most this much."),
+        Meta(
+            description="One series alone advances its partition's clock by at most this at once."
+        ),
     ] = "1h"
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stream_detector.core.clock import NEVER
 from stream_detector.core.groups import ANY_TIME
 from stream_detector.core.segments import Segments
-from stream_detector.core.slab import NEVER
 from stream_detector.records import Outcome
 
 if TYPE_CHECKING:
@@ -52,23 +52,6 @@ class Admitted:
     before: NDArray[np.int64]  # [u] accepted samples of each segment's row before this batch
     since: NDArray[np.float32]  # [m] ms since the sample before; 0 for a series' first
     restarts: dict[int, int]  # row -> the arrival with which the series starts anew
-
-
-def advance(clock: int, time: NDArray[np.int64], step: int, jump: int) -> NDArray[np.int64]:
-    """[n] the partition's clock as each sample arrives: their maximum, in bounded steps.
-
-    Samples further ahead than `jump` don't move it at all.
-    """
-    start = clock if clock != NEVER else (int(time[0]) if len(time) else NEVER)
-    result = np.maximum.accumulate(np.maximum(time, start))
-    before = np.concatenate(([start], result[:-1]))
-    if (result - before > step).any():
-        now = start
-        for at in range(len(time)):
-            if time[at] <= now + jump:
-                now = max(now, min(int(time[at]), now + step))
-            result[at] = now
-    return result
 
 
 def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:

@@ -104,7 +104,7 @@ class Engine:
                 pieces = self._run(pieces, result)
             waiting = [job for job in waiting if job.done < len(job.usable)]
         for job in jobs:
-            result.events += job.tracker.sweep(job.slab.clock)
+            result.events += job.tracker.sweep(job.slab.clock.elapsed)
             result.verdicts.append(
                 Verdicts(job.batch, job.outcome, job.level, job.anomalous, job.serving.version)
             )

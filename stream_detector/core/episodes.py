@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.core.calibration import MATURE
+from stream_detector.core.clock import NEVER
 from stream_detector.core.episode import Episode, Now, Window
-from stream_detector.core.slab import NEVER, WINDOW
+from stream_detector.core.slab import WINDOW
 from stream_detector.records import AnomalyEvent, Kind, Maturity, Partition, Severity, Status
 
 if TYPE_CHECKING:

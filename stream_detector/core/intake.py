@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_detector.core.admission import Admitted, Arrivals, admit, advance
+from stream_detector.core.admission import Admitted, Arrivals, admit
 from stream_detector.core.groups import ANY_TIME
 from stream_detector.core.windows import collect, learn
 from stream_detector.records import Outcome
@@ -37,7 +37,8 @@ class Job:
     serving: Serving
     batch: Batch
     usable: NDArray[np.int64]  # places in the batch that are not too far ahead
-    clock: NDArray[np.int64]  # of each usable one
+    clock: NDArray[np.int64]  # elapsed time of the partition, of each usable one
+    far: NDArray[np.bool_]  # of each usable one: far ahead of all other series
     outcome: NDArray[np.uint8]
     level: NDArray[np.float32]
     anomalous: NDArray[np.bool_]
@@ -70,18 +71,15 @@ class Intake:
         ahead = batch.timestamp > batch.latest
         outcome[ahead] = Outcome.FUTURE
         usable = np.flatnonzero(~ahead)
-        clock = advance(
-            slab.clock,
-            batch.timestamp[usable],
-            self._policy.max_clock_step,
-            self._policy.max_jump,
-        )
+        names = batch.series if len(usable) == n else [batch.series[at] for at in usable.tolist()]
+        clock, far, slab.clock = slab.clock.advance(batch.timestamp[usable], names, self._policy)
         return Job(
             slab,
             serving,
             batch,
             usable,
             clock,
+            far,
             outcome,
             np.full(n, np.nan, np.float32),
             np.zeros(n, np.bool_),
@@ -95,14 +93,12 @@ class Intake:
         if clock[0] >= slab.next_eviction:
             self._evict(job, int(clock[0]), events)
         bound = min(slab.next_eviction, int(clock[0]) + self._policy.evict_after)
-        count = int(np.searchsorted(clock, bound))
-        place = job.usable[job.done : job.done + max(count, 1)]
-        clock = clock[: len(place)]
-        job.done += len(place)
-        place, rows = self._rows(job, place, clock)
-        kept = np.isin(job.usable[job.done - len(clock) : job.done], place)
+        count = max(int(np.searchsorted(clock, bound)), 1)
+        part, clock = slice(job.done, job.done + count), clock[:count]
+        job.done += len(clock)
+        place, rows = self._rows(job, part, clock)
+        kept = np.isin(job.usable[part], place)
         slab.next_eviction = bound
-        slab.clock = int(clock[-1])
         batch = job.batch
         arrivals = Arrivals(
             rows, batch.timestamp[place], batch.values[place], batch.latest[place], clock[kept]
@@ -110,13 +106,11 @@ class Intake:
         return self.take_in(job, place, arrivals)
 
     def _rows(
-        self, job: Job, place: NDArray[np.int64], clock: NDArray[np.int64]
+        self, job: Job, part: slice, clock: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], ...]:
         """Rows of the samples; new series far ahead of the clock or of a full slab get none."""
-        slab, names = job.slab, job.batch.series
-        far = (job.batch.latest[place] == ANY_TIME) & (
-            job.batch.timestamp[place] > clock + self._policy.max_jump
-        )
+        slab, names, place = job.slab, job.batch.series, job.usable[part]
+        far = job.far[part] & (job.batch.latest[place] == ANY_TIME)
         rows = []
         for at, now, ahead in zip(place.tolist(), clock.tolist(), far.tolist(), strict=True):
             row = slab.index.get(names[at], -1)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.core import levels as lv
+from stream_detector.core.clock import NEVER
 from stream_detector.core.policy import DAY
-from stream_detector.core.slab import KNOWN, LEARNING, LEARNT, NEVER, Slab
+from stream_detector.core.slab import KNOWN, LEARNING, LEARNT, Slab
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

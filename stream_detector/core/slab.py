@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stream_detector.core.clock import NEVER, PartitionClock
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 WINDOW = 60
 LEARN = 120
-NEVER = -(2**62)
 NOT_LEARNING = -1
 
 LEARNING, LEARNT, KNOWN = 0, 1, 2
@@ -45,7 +46,7 @@ class Slab:
     slot: NDArray[np.int32]  # [R] place in the learning pool
     seen: NDArray[np.int64]  # [R] accepted samples
     last_time: NDArray[np.int64]  # [R] ms
-    heard: NDArray[np.int64]  # [R] the partition's clock at the newest accepted sample, ms
+    heard: NDArray[np.int64]  # [R] elapsed clock of the partition at the newest accepted sample, ms
     late: NDArray[np.uint8]  # [R] late samples in a row
     interval: NDArray[np.float32]  # [R] ms between samples
     excess: NDArray[np.float32]  # [R, X] newest tail excess of each expert; NaN before the first
@@ -66,7 +67,7 @@ class Slab:
         self.names: list[str | None] = []
         self.free: list[int] = []
         self.open: dict[int, Episode] = {}
-        self.clock = NEVER
+        self.clock = PartitionClock()
         self.next_eviction = 2**62  # no series is due before this time
         self._columns = self._layout()
         for name, (dtype, shape, _) in self._columns.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from stream_detector.core.clock import PartitionClock
 from stream_detector.core.engine import Engine, Result
 from stream_detector.core.policy import DAY, HOUR, Policy
 from stream_detector.core.slab import LEARN, WINDOW
@@ -159,8 +160,25 @@ def test_timestamps_far_ahead_are_told_apart_also_in_a_first_sample() -> None:
     assert result.verdicts[0].outcome.tolist() == [Outcome.ACCEPTED, Outcome.FUTURE]
     made = engine(Policy(max_jump=DAY))
     made.process([samples(noise(10))])
-    late = batch(["s", "new"], [5 * DAY, 5 * DAY], [0.0, 0.0])
-    assert made.process([late]).verdicts[0].outcome.tolist() == [Outcome.FUTURE, Outcome.FUTURE]
+    later = batch(["new", "new", "s"], [5 * DAY, 5 * DAY, STEP * 10], [0.0, 0.0, 0.0])
+    assert made.process([later]).verdicts[0].outcome.tolist() == [Outcome.FUTURE] * 2 + [0]
+
+
+def test_a_lone_clock_far_ahead_moves_the_partition_little_and_two_that_agree_move_it() -> None:
+    policy = Policy(max_clock_step=HOUR, max_jump=DAY)
+    times = np.array([0, 2 * HOUR, 3 * HOUR, 5 * DAY, 6 * DAY, 5 * DAY, 5 * DAY + 1])
+    series = ["a", "wrong", "wrong", "wrong", "wrong", "b", "a"]
+    elapsed, far, clock = PartitionClock().advance(times, series, policy)
+    assert (elapsed // HOUR).tolist() == [0, 1, 2, 2, 2, 3, 3]
+    assert far.tolist() == [False, False, False, True, True, False, False]
+    assert clock.reached == 5 * DAY + 1
+
+
+def test_a_backlog_that_ends_closes_no_episode_of_a_series_that_still_sends() -> None:
+    made = engine(Policy(level=5.0, max_clock_step=HOUR), known=KNOWN)
+    made.process([samples([*noise(150), 50.0])])
+    today = batch(["x", "y", "s"], [900 * DAY, 900 * DAY, 151 * STEP], [0.0, 0.0, 0.0])
+    assert not [e for e in made.process([today]).events if e.status is Status.CLOSED]
 
 
 def test_a_missing_value_is_held_for_a_while_and_then_refused() -> None:
