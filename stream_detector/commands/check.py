@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path  # noqa: TC003  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from stream_detector.app import policy_of
 from stream_detector.bundle import Registry
+from stream_detector.commands import wiring
 from stream_detector.config import ConfigError, DetectorConfig, load_yaml
 from stream_detector.core.serving import Serving
 from stream_detector.ports import SourceError
@@ -36,6 +38,8 @@ def check(
     from stream_detector.adapters.torch_scorer import load_model  # noqa: PLC0415
 
     settings = load_yaml(config, DetectorConfig)
+    wiring.plan(settings)  # refuses paths and templates that mean nothing
+    _check_store(settings)
     report: dict[str, Any] = {"config": str(config), "groups": [], "topics": {}}
     for route in settings.routes:
         model = load_model(Registry(route.registry).load(), settings.device, settings.threads)
@@ -46,6 +50,20 @@ def check(
         typer.echo(json.dumps(report))
     else:
         _print(report)
+
+
+def _check_store(config: DetectorConfig) -> None:
+    """Raises OSError where nothing can be written to the normal store."""
+    if config.store.url is None:
+        return
+    try:
+        from stream_detector.adapters.store import store_path  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(wiring.NEEDS_PYARROW) from error
+    folder = store_path(config.store)
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise OSError(f"store.url: {folder} cannot be written, because of {there}; name a folder")
 
 
 def _capacity(group: str, model: Model, config: DetectorConfig) -> dict[str, Any]:

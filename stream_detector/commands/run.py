@@ -105,7 +105,5 @@ def open_store(config: DetectorConfig, features: dict[str, list[str]]) -> Normal
     try:
         from stream_detector.adapters.store import ParquetStore  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigError(
-            '`store.url` needs pyarrow: pip install "stream-detector[store]"'
-        ) from error
+        raise ConfigError(wiring.NEEDS_PYARROW) from error
     return ParquetStore(config.store, features)

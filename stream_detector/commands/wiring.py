@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SOURCE = "stream-detector"
 """Name of the stream where nobody gave one: replay and service then agree on event ids."""
 
+NEEDS_PYARROW = '`store.url` needs pyarrow: pip install "stream-detector[store]"'
+
 
 class SystemClock:
     """ports.Clock."""
