@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SECOND = 1.0
+HELD_BYTES = 128 << 20
+"""Bytes of records whose dead letters are held back at most; memory is not for them."""
 
 
 class Decoder(Protocol):
@@ -135,6 +137,7 @@ class Loop:
         self._timed: dict[str, TimedScorer] = {}
         self._breaker = Breaker(settings.rejected_share, settings.rejected_window)
         self._held: list[Message] = []
+        self._held_bytes = 0
         self._positions: dict[Partition, Position] = {}
         self._next_look = 0.0
 
@@ -206,6 +209,8 @@ class Loop:
         if self._feed is None:
             return
         for group, model in self._feed.take().items():
+            if model.bundle.version == self._engine.version(group):
+                continue  # rolled back to it from one that did not fit: nothing to forget
             self._telemetry.reload("swapped" if self.serve(group, model) else "incompatible")
 
     def _scoring(self) -> float:
@@ -217,9 +222,10 @@ class Loop:
         letters = [dead_letter(reject, settings.dead_letter_topic) for reject in rejected]
         messages = [event_message(event, settings.events_topic) for event in result.events]
         self._held += letters
-        if not self._breaker.suspicious:
-            messages += self._held
-            self._held = []
+        records = {id(reject.record): reject.record for reject in rejected}
+        self._held_bytes += sum(len(record.value or b"") for record in records.values())
+        if not self._breaker.suspicious or self._held_bytes > HELD_BYTES:
+            messages += self._take_held()
         if not messages:
             return []
         for message in messages:
@@ -237,6 +243,10 @@ class Loop:
         ]
         return [max(0.0, (now - time) / 1000) for time in times]
 
+    def _take_held(self) -> list[Message]:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held
+
     def _acknowledge(self, polled: Polled) -> None:
         for record in polled.records:
             partition = Partition(record.topic, record.partition)
@@ -248,10 +258,9 @@ class Loop:
     def _release(self) -> None:
         """The input paused while few records had come in: their dead letters go out after all."""
         if self._held:
-            for message in self._held:
+            for message in self._take_held():
                 self._sink.send(message)
             self._sink.flush()
-            self._held = []
         if self._positions:
             self._source.acknowledge(self._positions)
             self._positions = {}

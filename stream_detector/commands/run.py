@@ -48,6 +48,7 @@ def serve(config: DetectorConfig, stop: wiring.Stop) -> None:
     def load(bundle: Bundle) -> Model:
         return load_model(bundle, config.device, config.threads)
 
+    plan = wiring.plan(config)
     with ExitStack() as stack:
         health = HealthState()
         prometheus = PrometheusTelemetry()
@@ -89,7 +90,7 @@ def serve(config: DetectorConfig, stop: wiring.Stop) -> None:
         )
         stack.callback(source.close)
         loop = wiring.loop(
-            wiring.plan(config),
+            plan,
             models,
             source,
             sink,
