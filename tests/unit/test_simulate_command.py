@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stream_detector.adapters.memory import MemoryBroker, MemorySink
 from stream_detector.cli import execute
 from stream_detector.simulation import Fleet
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from stream_detector.config import Kafka, Output
 
 FLEET = ["simulate", "--series", "5", "--minutes", "2000", "--seed", "3", "--anomalies", "6"]
 
@@ -87,3 +91,33 @@ def test_an_unwritable_output_ends_with_1(
     (tmp_path / "file").touch()
     assert execute(["simulate", "--output", str(tmp_path / "file" / "x.csv")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_topic_gets_keyed_records_that_end_now_unless_start_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = MemoryBroker(partitions=2)
+
+    def sink(brokers: Kafka, output: Output) -> MemorySink:
+        assert brokers.bootstrap_servers == ["one:9092", "two:9092"]
+        assert output.topic == "sensors"
+        return broker.sink()
+
+    monkeypatch.setattr("stream_detector.adapters.kafka.KafkaSink", sink)
+    before = time.time() * 1000
+    to = ["--kafka", "one:9092,two:9092", "--topic", "sensors", "--minutes", "10"]
+    assert execute([*FLEET, *to]) == 0
+    messages = broker.messages("sensors")
+    assert len(messages) == 5 * 10
+    for message in messages:
+        sample = json.loads(message.value or b"")
+        assert message.key == sample["series"].encode()
+        assert message.timestamp == sample["timestamp"]
+        assert before - 600_000 <= sample["timestamp"] <= time.time() * 1000
+
+
+def test_rate_paces_the_samples_in_real_time(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.ndjson"
+    began = time.monotonic()
+    assert execute([*FLEET, "--minutes", "4", "--rate", "100", "--output", str(path)]) == 0
+    assert time.monotonic() - began >= 5 * 4 / 100
