@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from trainer.data import SeriesData
     from trainer.preprocess import Run, Scaling
 
+UNREMARKABLE = {"stuck": (5 / 59) ** 2}
+"""Scores that count as usual though held-out data has none: five equal values, as holding makes."""
 WEIGHT_QUANTILE = 0.99
 """Experts are weighted so that this quantile of each, beside the usual error, counts alike."""
 
@@ -178,11 +180,11 @@ def calibrate(
 
 def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32]]) -> list[Expert]:
     """Weights such that every expert's tail counts alike; the first one's is 1."""
-    relative = []
-    for raw in by_series.values():
-        usual_error = float(np.median(raw[:, 0]))
-        relative.append(raw / (usual_error if usual_error > 0 else 1.0))
+    errors = [float(np.median(raw[:, 0])) or 1.0 for raw in by_series.values()]
+    relative = [raw / error for raw, error in zip(by_series.values(), errors, strict=True)]
     reach = np.quantile(np.concatenate(relative), WEIGHT_QUANTILE, axis=0)
+    floor = np.array([UNREMARKABLE.get(one.name, 0.0) for one in experts]) / np.median(errors)
+    reach = np.maximum(reach, floor)
     reach = np.where(reach > 0, reach, 1.0)
     return [
         Expert(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         TrainingData,
     )
 
-OUTPUTS = ("reconstruction", "newest")
+OUTPUTS = ("reconstruction", "newest", "stuck")
 """The experts that every exported module returns, by column."""
 
 TILE = 256
@@ -51,8 +51,10 @@ class Exported(nn.Module):
     """Around a model of normalised windows: the contract of a bundle's module.
 
     Scores are squared errors in normalised units: `reconstruction` is the mean over the window,
-    `newest` that of the newest step, so that a spike shows at once. A feature's contribution is
-    its share of the sum of both.
+    `newest` that of the newest step, so that a spike shows at once. `stuck` is no error: it is the
+    square of the share of the window for which a feature has not changed at all, because a flat
+    line is what an autoencoder reconstructs best. A feature's contribution is its share of the
+    errors and, as far as one is stuck, of that.
     """
 
     def __init__(self, model: nn.Module, clip: float = CLIP) -> None:
@@ -65,16 +67,21 @@ class Exported(nn.Module):
         windows: Tensor,  # [B, 60, F] relative to the anchor
         center: Tensor,  # [B, F] relative to the anchor
         scale: Tensor,  # [B, F]
-    ) -> tuple[Tensor, Tensor, Tensor]:  # [B, 2], [B, F], [B, F] relative to the anchor
+    ) -> tuple[Tensor, Tensor, Tensor]:  # [B, 3], [B, F], [B, F] relative to the anchor
         x = (windows - center.unsqueeze(1)) / scale.unsqueeze(1)
         x = x.clamp(-self.clip, self.clip)
         reconstruction = self.model(x)
         error = (x - reconstruction).square()
         whole = error.mean(dim=1)  # [B, F]
         newest = error[:, -1]  # [B, F]
-        scores = torch.stack((whole.mean(dim=1), newest.mean(dim=1)), dim=1)
-        shares = whole + newest
-        contribution = shares / shares.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        same = (windows[:, 1:] == windows[:, :-1]).to(windows.dtype).flip(1)
+        stuck = same.cumprod(dim=1).mean(dim=1).square()  # [B, F]
+        most = stuck.amax(dim=1)  # [B]
+        scores = torch.stack((whole.mean(dim=1), newest.mean(dim=1), most), dim=1)
+        errors = whole + newest
+        errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        contribution = errors + most.unsqueeze(1) * (still - errors)
         return scores, contribution, reconstruction[:, -1] * scale + center
 
 

@@ -32,7 +32,7 @@ class BesideOthers(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         rank = torch.arange(windows.size(0), dtype=torch.float32)
         error = windows.square().mean(dim=(1, 2)) * (1 + rank * 1e-6)
-        return torch.stack((error, error), 1), torch.ones_like(center), center + 0 * scale
+        return torch.stack((error, error, error), 1), torch.ones_like(center), center + 0 * scale
 
 
 class TileSized(nn.Module):
@@ -42,7 +42,7 @@ class TileSized(nn.Module):
         self, windows: Tensor, center: Tensor, scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         error = windows.square().mean(dim=(1, 2)) * (1 + windows.size(0) * 1e-7)
-        return torch.stack((error, error), 1), torch.ones_like(center), center + 0 * scale
+        return torch.stack((error, error, error), 1), torch.ones_like(center), center + 0 * scale
 
 
 class OneArgument(nn.Module):

@@ -14,7 +14,7 @@ from tests.unit.trainer_cases import fleet, quick, series, wave
 from trainer import models
 from trainer.config import Fit, ModelChoice, Split, TrainerConfig, Windows
 from trainer.data import DataError, Dataset
-from trainer.export import Scripted
+from trainer.export import Exported, Scripted
 from trainer.fit import fit
 from trainer.preprocess import Run, fit_scaling, normalised_windows, split, stream_windows
 from trainer.train import Trained, publish, train
@@ -87,6 +87,18 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone() -
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_sensor_that_is_stuck_is_named_and_equal_values_now_and_then_are_not() -> None:
+    exported = Exported(torch.nn.Identity())
+    window = torch.randn(3, 60, 2, generator=torch.Generator().manual_seed(1))
+    window[1, 20:, 1] = window[1, 20, 1]
+    window[2, 57:, 0] = window[2, 57, 0]
+    one = torch.ones(3, 2)
+    scores, contribution, _ = exported(window, 0 * one, one)
+    assert scores[:, 2].tolist() == pytest.approx([0.0, (39 / 59) ** 2, (2 / 59) ** 2])
+    assert contribution[1, 1] > 0.4 > contribution[1, 0]
+    assert contribution[0].tolist() == [0.0, 0.0]
+
+
 def test_the_best_checkpoint_is_kept_and_fitting_stops_early() -> None:
     parts = split(fleet(800).series, Split())
     scaling = fit_scaling(parts.train, 3, "standard")
@@ -147,7 +159,8 @@ def test_a_bundle_of_two_scales_round_trips_through_the_registry(
     manifest = bundle.manifest
     assert manifest.scales == [1, 4]
     assert [(one.name, one.scale, one.output) for one in manifest.experts] == [
-        ("reconstruction", 1, 0), ("newest", 1, 1), ("reconstruction", 4, 0), ("newest", 4, 1),
+        ("reconstruction", 1, 0), ("newest", 1, 1), ("stuck", 1, 2),
+        ("reconstruction", 4, 0), ("newest", 4, 1), ("stuck", 4, 2),
     ]  # fmt: skip
     assert manifest.normalisation.kind == "robust"
     assert manifest.training.rows == 2600
