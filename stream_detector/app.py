@@ -211,7 +211,10 @@ class Loop:
         for group, model in self._feed.take().items():
             if model.bundle.version == self._engine.version(group):
                 continue  # rolled back to it from one that did not fit: nothing to forget
-            self._telemetry.reload("swapped" if self.serve(group, model) else "incompatible")
+            swapped = self.serve(group, model)
+            if swapped:
+                _log.info("group %s: bundle %s serves from now on", group, model.bundle.version)
+            self._telemetry.reload("swapped" if swapped else "incompatible")
 
     def _scoring(self) -> float:
         return sum(timed.seconds for timed in self._timed.values())

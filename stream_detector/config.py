@@ -199,15 +199,25 @@ class Episodes(Section, frozen=True, kw_only=True):
         Count, Meta(description="Samples below the threshold in a row that close an episode.")
     ] = 60
     update_every: Annotated[
-        Duration, Meta(description="An open episode repeats itself at this interval of event time.")
+        Duration,
+        Meta(
+            description="An open episode repeats itself at this interval of event time, "
+            "at most every 10 samples."
+        ),
     ] = "5m"
     silent_after: Annotated[
         Duration,
-        Meta(description="An open episode closes when its series sends nothing for this long."),
+        Meta(
+            description="An open episode closes when its series sends nothing for this long, "
+            "and for 10 of its steps."
+        ),
     ] = "1h"
     regime_change_after: Annotated[
         Duration,
-        Meta(description="An episode that lasts longer is the new normal: the series learns anew."),
+        Meta(
+            description="An episode that lasts longer, and 120 samples, is the new normal: "
+            "the series learns anew."
+        ),
     ] = "12h"
 
 

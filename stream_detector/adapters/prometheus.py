@@ -71,7 +71,7 @@ STAGES: Final = (
     "acknowledge",
 )
 """As the loop names them; `engine` is without the time in the model, which is `score`."""
-RELOADS: Final = ("swapped", "refused", "incompatible")
+RELOADS: Final = ("swapped", "refused", "incompatible", "absent")
 STATES: Final = tuple(state.value for state in Maturity)
 OTHER: Final = "other"
 """Label value for what is not in its closed set: visible, and still bounded."""

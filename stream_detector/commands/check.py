@@ -19,6 +19,9 @@ from stream_detector.core.serving import Serving
 from stream_detector.ports import SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stream_detector.adapters.kafka import TopicInfo
     from stream_detector.ports import Model
 
 
@@ -116,11 +119,9 @@ def _topics(config: DetectorConfig, *, create: bool) -> dict[str, Any]:
     outputs = [config.output.topic, config.output.dead_letter_topic]
     wanted = [*config.input.topics, *outputs]
     found = topics(config.kafka, wanted)
-    if create:
+    if create and all(name in found for name in config.input.topics):
         # As many partitions as the input has, so that events of one series keep their order.
-        count = max(
-            (found[name].partitions for name in config.input.topics if name in found), default=1
-        )
+        count = max(found[name].partitions for name in config.input.topics)
         create_topics(config.kafka, {name: count for name in outputs if name not in found})
         found = topics(config.kafka, wanted)
     missing = [name for name in wanted if name not in found]
@@ -129,13 +130,22 @@ def _topics(config: DetectorConfig, *, create: bool) -> dict[str, Any]:
             f"no topic {', '.join(missing)} on {', '.join(config.kafka.bootstrap_servers)}; "
             "create it, or let `check --create-topics` create those for output"
         )
-    compacted = [name for name in config.input.topics if "compact" in found[name].cleanup_policy]
+    refuse_compacted(config, found)
+    return {name: {"partitions": found[name].partitions} for name in wanted}
+
+
+def refuse_compacted(config: DetectorConfig, found: Mapping[str, TopicInfo]) -> None:
+    """Raises ConfigError where an input topic does not keep every sample."""
+    compacted = [
+        name
+        for name in config.input.topics
+        if name in found and "compact" in found[name].cleanup_policy
+    ]
     if compacted:
         raise ConfigError(
             f"input topic {', '.join(compacted)} is compacted: samples vanish from it, so windows "
             "could not be rebuilt; use a topic with cleanup.policy=delete"
         )
-    return {name: {"partitions": found[name].partitions} for name in wanted}
 
 
 def _print(report: dict[str, Any]) -> None:

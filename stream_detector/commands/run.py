@@ -11,11 +11,14 @@ import typer
 
 from stream_detector.bundle import Registry
 from stream_detector.commands import wiring
+from stream_detector.commands.check import refuse_compacted
 from stream_detector.config import ConfigError, DetectorConfig, load_yaml, milliseconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stream_detector.bundle import Bundle
-    from stream_detector.ports import Model, NormalStore
+    from stream_detector.ports import Model, NormalStore, Sink, Source
 
 _log = logging.getLogger("stream_detector.run")
 
@@ -36,11 +39,33 @@ def run(
     serve(settings, stop)
 
 
-def serve(config: DetectorConfig, stop: wiring.Stop) -> None:
+def kafka(config: DetectorConfig) -> tuple[Source, Sink]:
+    """Both ends on Kafka. Raises ConfigError for input that does not keep every sample."""
+    from stream_detector.adapters.kafka import KafkaSink, KafkaSource, topics  # noqa: PLC0415
+
+    refuse_compacted(config, topics(config.kafka, config.input.topics))
+    sink = KafkaSink(config.kafka, config.output)
+    try:
+        source = KafkaSource(
+            config.kafka,
+            config.input.topics,
+            config.input.start,
+            milliseconds(config.commit_every),
+        )
+    except BaseException:
+        sink.close()
+        raise
+    return source, sink
+
+
+def serve(
+    config: DetectorConfig,
+    stop: Callable[[], bool],
+    connect: Callable[[DetectorConfig], tuple[Source, Sink]] = kafka,
+) -> None:
     """Build everything, turn until `stop`, take everything down in order."""
     from stream_detector.adapters.bundle_watcher import BundleWatcher  # noqa: PLC0415
     from stream_detector.adapters.http import HealthState, HttpServer  # noqa: PLC0415
-    from stream_detector.adapters.kafka import KafkaSink, KafkaSource  # noqa: PLC0415
     from stream_detector.adapters.prometheus import PrometheusTelemetry  # noqa: PLC0415
     from stream_detector.adapters.telemetry import Fanout  # noqa: PLC0415
     from stream_detector.adapters.torch_scorer import load_model  # noqa: PLC0415
@@ -80,14 +105,8 @@ def serve(config: DetectorConfig, stop: wiring.Stop) -> None:
         if config.store.url is not None:
             store = open_store(config, features)
             stack.callback(store.close)
-        sink = KafkaSink(config.kafka, config.output)
+        source, sink = connect(config)
         stack.callback(sink.close)
-        source = KafkaSource(
-            config.kafka,
-            config.input.topics,
-            config.input.start,
-            milliseconds(config.commit_every),
-        )
         stack.callback(source.close)
         loop = wiring.loop(
             plan,

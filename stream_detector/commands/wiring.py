@@ -158,3 +158,5 @@ def log_to_stderr() -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    # It warns of every pause of a tenth of a second, which a busy machine has all day.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
