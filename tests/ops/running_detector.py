@@ -1,119 +1,104 @@
-"""A detector whose metrics a real Prometheus can scrape while a test runs."""
+"""The service itself, on the broker in memory, for a real Prometheus to scrape during a test."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import socket
+import tempfile
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_detector.adapters.http import HealthState, HttpServer
-from stream_detector.adapters.prometheus import PrometheusTelemetry
-from stream_detector.adapters.telemetry import Fanout
-from stream_detector.config import Http
-from stream_detector.ports import Progress
-from stream_detector.records import (
-    AnomalyEvent,
-    Kind,
-    Maturity,
-    Partition,
-    Reason,
-    Record,
-    Rejected,
-    ScaleScores,
-    Severity,
-    Status,
-)
+from stream_detector.adapters.memory import MemoryBroker
+from stream_detector.bundle import Registry
+from stream_detector.commands.run import serve
+from stream_detector.config import DetectorConfig, parse_yaml
+from tests.unit.trainer_cases import MINUTE, START, fleet, quick, wave
+from trainer.train import publish, train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stream_detector.ports import Telemetry
+CONFIG = """
+kafka: {{bootstrap_servers: ["none:0"], group_id: ops}}
+input: {{topics: [sensors], start: earliest}}
+output: {{topic: anomalies, dead_letter_topic: dead-letters}}
+model: {{registry: "{registry}", name: all}}
+store: {{url: "{store}"}}
+http: {{port: {port}}}
+episodes: {{quiet_period: 5, update_every: 1m}}
+reload_every: 200ms
+threads: 1
+"""
+SERIES = 12  # the first three are known to the bundle
+MINUTES = 20_000
 
 
 @contextlib.contextmanager
 def running_detector() -> Iterator[str]:
-    """host:port of the endpoints of a detector at work: everything that it counts is moving."""
-    health = HealthState()
-    metrics = PrometheusTelemetry()
-    server = HttpServer(Http(port=0), health, metrics.exposition)
-    stop = threading.Event()
-    loop = threading.Thread(target=_work, args=(Fanout(metrics, health), stop))
-    loop.start()
-    try:
-        yield f"127.0.0.1:{server.port}"
-    finally:
-        stop.set()
-        loop.join()
-        server.close()
+    """host:port of a detector at work: samples, faults, dead letters and reloads keep coming."""
+    with tempfile.TemporaryDirectory(prefix="stream-detector-ops-") as folder:
+        registry = Registry(Path(folder) / "registry")
+        versions = [
+            publish(train(fleet(1500), quick(epochs=2, seed=seed), quiet=True), registry)
+            for seed in (1, 2)
+        ]
+        port = _free_port()
+        text = CONFIG.format(registry=registry.path, store=Path(folder) / "store", port=port)
+        config = parse_yaml(text, DetectorConfig, environment={})
+        broker = MemoryBroker(4)
+        for topic in ("sensors", "anomalies", "dead-letters"):
+            broker.create_topic(topic, 4)
+        stop = threading.Event()
+        source, sink = broker.source(["sensors"], "ops", start="earliest"), broker.sink()
+        service = threading.Thread(
+            target=serve, args=(config, stop.is_set, lambda _: (source, sink)), name="service"
+        )
+        world = threading.Thread(target=_world, args=(broker, registry, versions, stop))
+        service.start()
+        world.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            stop.set()
+            world.join()
+            service.join()
 
 
-def _work(telemetry: Telemetry, stop: threading.Event) -> None:
-    random = np.random.default_rng(1)
-    telemetry.model("pumps", "20261122-a")
-    telemetry.model("web", "20261121-b")
-    turn = 0
-    while not stop.wait(0.1):
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _world(
+    broker: MemoryBroker, registry: Registry, versions: list[str], stop: threading.Event
+) -> None:
+    """Ten minutes of every series at once, with spikes, letters, and a new model now and then."""
+    random = np.random.default_rng(3)
+    courses = [wave(MINUTES, i, 10.0 ** (2 * (i % 3)), 48.0) for i in range(SERIES)]
+    minute = turn = 0
+    while not stop.wait(0.05) and minute + 10 < MINUTES:
         turn += 1
-        telemetry.lag({Partition("sensors", number): 50 - turn % 40 for number in range(4)})
-        if turn % 20 == 0:
-            telemetry.reload("swapped")
-            telemetry.model("pumps", f"20261122-{turn}")
-        telemetry.turn(_progress(turn, random))
+        for series, course in enumerate(courses):
+            if random.random() < 0.1:
+                course[minute + 5] *= 3
+            for at in range(minute, minute + 10):
+                _send(broker, f"s{series}", START + at * MINUTE, float(course[at]))
+        _send(broker, f"new-{turn}", START + minute * MINUTE, 1.0)
+        broker.append("sensors", b'{"series": "s0"', b"s0", timestamp=_now())
+        minute += 10
+        if turn % 40 == 0:
+            registry.promote(versions[turn // 40 % 2])
 
 
-def _progress(turn: int, random: np.random.Generator) -> Progress:
-    opens = turn % 4 == 0
-    return Progress(
-        polled=500,
-        outcomes={"accepted": 480, "late": 10, "duplicate": 5},
-        scores=[
-            ScaleScores(
-                group=group,
-                scale=scale,
-                error=random.lognormal(-4, 1, 480 // scale).astype(np.float32),
-                ratio=random.lognormal(-1, 0.6, 480 // scale).astype(np.float32),
-                faults=0,
-            )
-            for group, scale in (("pumps", 1), ("pumps", 6), ("web", 1))
-        ],
-        events=[_event(turn, Status.OPENED if turn % 8 else Status.CLOSED)] if opens else [],
-        event_latencies=[0.03] if opens else [],
-        rejected=[Rejected(Reason.MALFORMED, "", Record("sensors", 0, turn, 0, None, b"{"))] * 5,
-        stages={
-            "poll": 0.05,
-            "decode": 0.004,
-            "assemble": 0.002,
-            "engine": 0.01,
-            "score": 0.03,
-            "publish": 0.001,
-            "store": 0.0005,
-            "acknowledge": 0.0001,
-        },
-        series={"learning": 1, "warming": 2, "mature": 40},
-        event_time_lag=0.4,
-    )
+def _send(broker: MemoryBroker, series: str, timestamp: int, value: float) -> None:
+    sample = {"series": series, "timestamp": timestamp, "value": value}
+    broker.append("sensors", json.dumps(sample).encode(), series.encode(), timestamp=_now())
 
 
-def _event(turn: int, status: Status) -> AnomalyEvent:
-    return AnomalyEvent(
-        source="ops",
-        series="plant-3/pump-7",
-        kind=Kind.ANOMALY,
-        status=status,
-        at=turn,
-        seq=0,
-        started_at=turn,
-        window_start=0,
-        window_end=turn,
-        scale=1,
-        severity=list(Severity)[turn % 3],
-        level=5.0,
-        threshold=4.0,
-        score=1.0,
-        model_version="20261122-a",
-        maturity=Maturity.MATURE,
-        partition=Partition("sensors", 0),
-        offset=turn,
-    )
+def _now() -> int:
+    return int(time.time() * 1000)
