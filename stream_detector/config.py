@@ -175,7 +175,7 @@ class Time(Section, frozen=True, kw_only=True):
     max_jump: Annotated[
         Duration,
         Meta(description="In files: samples further ahead of their series are dead-lettered."),
-    ] = "366d"
+    ] = "3653d"
     restart_after_late: Annotated[
         Annotated[int, Meta(ge=1, le=250)],
         Meta(description="A series starts anew after this many late samples in a row (gap event)."),

@@ -22,7 +22,7 @@ class Policy:
     restart_after_late: int = 10
     evict_after: int = 7 * DAY
     max_clock_step: int = HOUR
-    max_jump: int = 366 * DAY
+    max_jump: int = 3653 * DAY
 
     min_length: int = 1
     quiet_period: int = 60

@@ -45,7 +45,7 @@ def stream(seed: int, features: int, minutes: int, ahead: tuple[str, ...] = ("s0
             if fate < 0.01:
                 now -= STEP * int(rng.integers(1, 3))
             elif fate < 0.015 and name in ahead:
-                now += 400 * 24 * HOUR
+                now += 5000 * 24 * HOUR
             if name == "s2" and minute > 450:
                 now -= 300 * STEP
             value = np.sin(minute / 9 + at) * 10**at + rng.normal(size=features) * 10**at
