@@ -188,7 +188,7 @@ class Time(Section, frozen=True, kw_only=True):
         Meta(
             description="One series alone advances its partition's clock by at most this at once."
         ),
-    ] = "1h"
+    ] = "30m"
 
 
 class Episodes(Section, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ class Policy:
     hold_limit: int = 5
     restart_after_late: int = 10
     evict_after: int = 7 * DAY
-    max_clock_step: int = HOUR
+    max_clock_step: int = HOUR // 2
     max_jump: int = 3653 * DAY
 
     min_length: int = 1

@@ -175,7 +175,7 @@ def test_a_lone_clock_far_ahead_moves_the_partition_little_and_two_that_agree_mo
 
 
 def test_a_backlog_that_ends_closes_no_episode_of_a_series_that_still_sends() -> None:
-    made = engine(Policy(level=5.0, max_clock_step=HOUR), known=KNOWN)
+    made = engine(Policy(level=5.0), known=KNOWN)
     made.process([samples([*noise(150), 50.0])])
     today = batch(["x", "y", "s"], [900 * DAY, 900 * DAY, 151 * STEP], [0.0, 0.0, 0.0])
     assert not [e for e in made.process([today]).events if e.status is Status.CLOSED]
