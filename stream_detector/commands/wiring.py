@@ -150,12 +150,21 @@ class Stop:
         signal.signal(number, signal.SIG_DFL)
 
 
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """The Kafka client logs what heals by itself with a traceback: keep its last line."""
+    if record.name.startswith("kafka.") and record.exc_info:
+        record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", None
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def log_to_stderr() -> None:
     """One line an entry, time in UTC."""
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(_in_one_line)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("kafka").setLevel(logging.WARNING)
     # It warns of every pause of a tenth of a second, which a busy machine has all day.
