@@ -147,10 +147,12 @@ def test_a_challenger_that_finds_less_is_not_promoted_and_leaves_no_bundle_behin
 
 
 def test_two_rounds_face_the_same_slice_and_the_same_injected_anomalies(
-    trained: tuple[Path, Verdict],
+    trained: tuple[Path, Verdict], tmp_path: Path
 ) -> None:
     root, first = trained
-    verdict = one_round(root, config(root, epochs=1, min_recall=0.0))
+    shutil.copytree(root / "registry", tmp_path / "registry")
+    (tmp_path / "store").symlink_to(root / "store")
+    verdict = one_round(tmp_path, config(tmp_path, epochs=1, min_recall=0.0))
     assert verdict.data == first.data
     assert verdict.champion_figures == first.challenger_figures
 
