@@ -36,17 +36,32 @@ if TYPE_CHECKING:
 Key = tuple[str, Partition]
 
 
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What lies behind the verdicts of some samples of one batch; m samples, F features."""
+
+    batch: Batch
+    place: NDArray[np.int64]  # [m] of each sample in the batch
+    score: NDArray[np.float32]  # [m] fused; NaN before the first
+    threshold: NDArray[np.float64]  # [m] level at which its series raises an alarm
+    observed: NDArray[np.float64]  # [m, F] what the windows were made of
+    expected: NDArray[np.float64]  # [m, F] the model's; NaN where the finest scale had no window
+    contribution: NDArray[np.float64]  # [m, F] NaN likewise
+
+
 @dataclass(slots=True)
 class Result:
     verdicts: list[Verdicts] = field(default_factory=list)  # one for each batch, in their order
     events: list[AnomalyEvent] = field(default_factory=list)
     scores: list[ScaleScores] = field(default_factory=list)
+    details: list[Detail] = field(default_factory=list)  # none unless the engine is `detailed`
 
 
 class Engine:
     """Holds all state: one slab per group and partition."""
 
-    def __init__(self, source: str, policy: Policy) -> None:
+    def __init__(self, source: str, policy: Policy, *, detailed: bool = False) -> None:
+        self._detailed = detailed
         self._source = source
         self._policy = policy
         self._intake = Intake(policy)
@@ -187,6 +202,8 @@ class Engine:
             before=piece.before,
             heard=piece.heard,
         )
+        if self._detailed:
+            result.details.append(_detail(piece, samples))
         moves = job.tracker.run(segments.row, segments.start, segments.count, segments.of, samples)
         job.outcome[piece.place] = admitted.outcome
         job.level[piece.place[admitted.at]] = level
@@ -274,6 +291,25 @@ class Engine:
         if not len(left):
             return None
         return self._intake.take_in(job, piece.place[left], piece.arrivals.take(left))
+
+
+def _detail(piece: Piece, samples: Samples) -> Detail:
+    slab, segments = piece.job.slab, piece.admitted.segments
+    row = segments.row[segments.of]
+    anchor = slab.anchor[row]
+    windows, contribution, expected = samples.windows[slab.scales[0]]
+    detail = Detail(
+        piece.job.batch,
+        piece.place[samples.at],
+        samples.score,
+        slab.threshold[row].astype(np.float64),
+        anchor + samples.values,
+        np.full(anchor.shape, np.nan),
+        np.full(anchor.shape, np.nan),
+    )
+    detail.expected[windows.sample] = anchor[windows.sample] + expected
+    detail.contribution[windows.sample] = contribution
+    return detail
 
 
 def _seen_before(
