@@ -126,6 +126,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     features: list[str]
     window: int
     scales: list[int]
+    scales_reason: str = ""
     normalisation: Normalisation
     experts: list[Expert]
     fusion: Literal["sum", "max", "l2"] = "sum"

@@ -53,8 +53,11 @@ class Split(Section, frozen=True, kw_only=True):
 
 class Windows(Section, frozen=True, kw_only=True):
     scales: Annotated[
-        list[Count],
-        Meta(min_length=1, description="Samples that make one step, one model for each scale."),
+        Annotated[list[Count], Meta(min_length=1)] | Literal["auto"],
+        Meta(
+            description="Samples that make one step, one model each; auto: 1, and one whose "
+            "window spans 1.7 periods."
+        ),
     ] = field(default_factory=lambda: [1])
     stride: Annotated[
         Count, Meta(description="Samples between the starts of two training windows.")

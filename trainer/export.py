@@ -205,6 +205,7 @@ def manifest(
     model: str,
     metrics: dict[str, float],
     training: TrainingData,
+    scales_reason: str = "",
 ) -> Manifest:
     """The manifest of these files; the version is the time of creation and a digest of them."""
     content = hashlib.sha256()
@@ -217,6 +218,7 @@ def manifest(
         features=features,
         window=WINDOW,
         scales=scales,
+        scales_reason=scales_reason,
         normalisation=normalisation,
         experts=experts,
         levels=levels,

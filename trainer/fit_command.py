@@ -71,6 +71,8 @@ def fit(
         f"  {trained.manifest.model} on {summary['rows']:,} samples of {summary['series']} series "
         f"with {len(dataset.features)} features: {', '.join(dataset.features)}"
     )
+    if trained.manifest.scales_reason:
+        typer.echo(f"  scales {trained.manifest.scales}: {trained.manifest.scales_reason}")
     typer.echo(f"  threshold: {trained.manifest.threshold.provenance}")
     if trained.left_out:
         typer.echo(f"  too short, left out: {', '.join(trained.left_out)}")
@@ -84,6 +86,7 @@ def _summary(dataset: Dataset, trained: Trained, out: Path, seconds: float) -> d
         "model": manifest.model,
         "features": dataset.features,
         "scales": manifest.scales,
+        "scales_reason": manifest.scales_reason,
         "series": manifest.training.series,
         "rows": manifest.training.rows,
         "left_out": trained.left_out,

@@ -21,6 +21,7 @@ from stream_detector.core.policy import Policy
 from trainer.data import DataError
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
+from trainer.scales import choose
 from trainer.store_data import cut, normal_data, runs
 from trainer.train import publish, train
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stream_detector.bundle import Registry
-    from stream_detector.ports import Model, StoreReader
+    from stream_detector.ports import Model, Stored, StoreReader
     from trainer.config import TrainerConfig
     from trainer.store_data import Slices
     from trainer.train import Trained
@@ -95,7 +96,10 @@ def refresh(
     newest = store.newest(group)
     since = None if newest is None else newest - milliseconds(settings.history)
     stored = store.read(group, since)
-    margin = settings.margin * max(config.windows.scales)
+    scales = _scales(config, champion, stored)
+    windows = msgspec.structs.replace(config.windows, scales=scales)
+    config = msgspec.structs.replace(config, windows=windows)
+    margin = settings.margin * max(scales)
     normal, left_out = normal_data(stored, config.data, margin, settings.hole)
     slices = cut(normal, settings.gate.held_out, left_out)
     data = {
@@ -114,7 +118,7 @@ def refresh(
             champion=champion.version, data=data, seconds=time.monotonic() - began, **more,
         )  # fmt: skip
 
-    problem = too_little(slices, settings.gate) or _unlike(champion, slices, config)
+    problem = too_little(slices, settings.gate) or _unlike(champion, slices, scales, config)
     if problem:
         return verdict(problem)
     try:
@@ -122,6 +126,18 @@ def refresh(
     except DataError as error:
         return verdict(f"too little data: {error}")
     return _compare(trained, champion, slices, registry, load, config, shield, verdict)
+
+
+def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[int]:
+    """`auto` becomes the champion's scales, which running detectors need, or those of the data."""
+    wanted = config.windows.scales
+    if not isinstance(wanted, str):
+        return sorted(set(wanted))
+    if champion.model is not None:
+        return sorted(champion.model.bundle.manifest.scales)
+    settings = config.refresh
+    normal, _ = normal_data(stored, config.data, settings.margin, settings.hole)
+    return choose(normal.series, config.split).scales if normal.series else [1]
 
 
 def _compare(
@@ -135,7 +151,7 @@ def _compare(
     verdict: Callable[..., Verdict],
 ) -> Verdict:
     """Measure both on the held-out slice, and promote the challenger where it passes."""
-    gate, scale = config.refresh.gate, max(config.windows.scales)
+    gate, scale = config.refresh.gate, max(trained.manifest.scales)
     stretches = runs(slices.held_out)
     cases = inject(stretches, scale, gate.injections, gate.seed)
     budget = config.calibration.alarm_budget
@@ -176,7 +192,9 @@ def _champion(registry: Registry, load: Callable[[Bundle], Model]) -> _Champion:
         return _Champion(None, version, f"; the champion cannot be used: {error}")
 
 
-def _unlike(champion: _Champion, slices: Slices, config: TrainerConfig) -> str | None:
+def _unlike(
+    champion: _Champion, slices: Slices, scales: list[int], config: TrainerConfig
+) -> str | None:
     """Why running detectors could not take the challenger up in place of the champion."""
     if champion.model is None:
         return None
@@ -184,7 +202,7 @@ def _unlike(champion: _Champion, slices: Slices, config: TrainerConfig) -> str |
     smoothing = max(expert.smoothing.n for expert in manifest.experts)
     for what, new, old in (
         ("features", slices.learn.features, manifest.features),
-        ("windows.scales", sorted(set(config.windows.scales)), sorted(manifest.scales)),
+        ("windows.scales", scales, sorted(manifest.scales)),
         ("calibration.smoothing", config.calibration.smoothing, smoothing),
     ):
         if new != old:

@@ -25,6 +25,7 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
+from trainer.scales import Choice, choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +63,8 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
-    scales = sorted(set(config.windows.scales))
+    choice = chosen_scales(data.series, config)
+    scales = choice.scales
     series, left_out = _long_enough(data.series, config, max(scales))
     parts = split(series, config.split)
     scaling = fit_scaling(parts.train, len(series), config.scaling)
@@ -107,6 +109,7 @@ def train(
         model=config.model.name,
         metrics=metrics,
         training=_training(series),
+        scales_reason=choice.reason,
     )
     return Trained(manifest, files, left_out, seconds)
 
@@ -117,6 +120,14 @@ def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> st
     if promote:
         registry.promote(version)
     return version
+
+
+def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:
+    """The configured scales, ascending, or those that the data suggests."""
+    wanted = config.windows.scales
+    if isinstance(wanted, str):
+        return choose(series, config.split)
+    return Choice(sorted(set(wanted)), None, "")
 
 
 def _long_enough(
