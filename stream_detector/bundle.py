@@ -57,6 +57,13 @@ class Normalisation(_Struct, frozen=True, kw_only=True):
     factor: float = 1.0
 
 
+class Transform(_Struct, frozen=True, kw_only=True):
+    """What the core does to values before the window; `n` samples for a trailing mean."""
+
+    kind: Literal["trailing_mean", "difference", "log_difference", "rate"]
+    n: int = 1
+
+
 class Smoothing(_Struct, frozen=True, kw_only=True):
     """Causal mean or maximum of the last n scores of one expert; n = 1 leaves them alone."""
 
@@ -132,7 +139,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     fusion: Literal["sum", "max", "l2"] = "sum"
     levels: Levels
     threshold: Threshold = Threshold()
-    transforms: list[str] = []
+    transforms: list[Transform] = []
     model: str  # name of the architecture
     dtype: Literal["float32", "bfloat16"] = "float32"
     tolerance: float = 1e-4  # relative, of the golden scores
@@ -278,8 +285,8 @@ def _check(manifest: Manifest, path: Path) -> None:
         problem = "features must be named, each once"
     elif not manifest.scales or min(manifest.scales) < 1:
         problem = "scales must be whole numbers >= 1"
-    elif manifest.transforms:
-        problem = f"unknown transforms {manifest.transforms}"
+    elif any(rule.n < 1 for rule in manifest.transforms):
+        problem = "a transform's n must be at least 1"
     elif not manifest.experts or any(e.scale not in manifest.scales for e in manifest.experts):
         problem = "every expert needs one of the scales"
     elif len(manifest.levels.z) != len(manifest.levels.level) or len(manifest.levels.z) < 2:

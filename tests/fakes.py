@@ -19,6 +19,7 @@ from stream_detector.bundle import (
     Smoothing,
     Threshold,
     TrainingData,
+    Transform,
 )
 from stream_detector.ports import Model, Scores
 from stream_detector.records import Batch, Partition
@@ -70,6 +71,7 @@ def model(
     location: float = 0.0,
     spread: float = 0.3,
     scorer: NumpyScorer | None = None,
+    transforms: Sequence[Transform] = (),
 ) -> Model:
     known = known or {}
     n, f = len(known), len(features)
@@ -106,6 +108,7 @@ def model(
             slope=1.5,
         ),
         threshold=Threshold(method="level", value=level),
+        transforms=list(transforms),
         model="numpy",
         training=TrainingData(start="", end="", rows=0, series=n),
         torch="none",

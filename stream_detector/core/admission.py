@@ -47,7 +47,8 @@ class Admitted:
 
     outcome: NDArray[np.uint8]  # [n] of every arrival
     at: NDArray[np.int64]  # [m] place among the arrivals
-    values: NDArray[np.float32]  # [m, F] relative to the anchor, holes filled
+    stages: list[NDArray[np.float64]]  # each [m, F]: as sent, holes filled; then each transform
+    values: NDArray[np.float32]  # [m, F] the last stage, relative to the anchor
     segments: Segments  # of m
     before: NDArray[np.int64]  # [u] accepted samples of each segment's row before this batch
     since: NDArray[np.float32]  # [m] ms since the sample before; 0 for a series' first
@@ -70,10 +71,7 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     careful = np.zeros(len(segments), np.bool_)
     careful[segments.of[odd]] = True
 
-    _cast_anchors(slab, segments, values, careful)
-    with np.errstate(over="ignore", invalid="ignore"):
-        relative = (values - slab.anchor[arrivals.row[order]]).clip(-LIMIT, LIMIT)
-        relative = relative.astype(np.float32)
+    filled = values.copy()
     outcome = np.zeros(len(order), np.uint8)
     restarts: dict[int, int] = {}
     for segment in np.flatnonzero(careful).tolist():
@@ -87,7 +85,7 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
             untimed[part],
             policy,
             outcome[part],
-            relative[part],
+            filled[part],
         )
         if stop is not None:
             restarts[careful_row] = int(order[part][stop])
@@ -99,7 +97,7 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     accepted = Segments(arrivals.row[at])
     row = accepted.row
     seen = slab.seen[row]
-    time, relative = time[kept], relative[kept]
+    time, filled = time[kept], filled[kept]
     previous = accepted.previous(time, slab.last_time[row])
     since = np.where(previous == NEVER, 0, time - previous).astype(np.float32)
 
@@ -107,17 +105,21 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     slab.held[segments.row[~careful]] = 0
     slab.heard[row] = arrivals.clock[at[accepted.last]]
     slab.last_time[row] = time[accepted.last]
-    slab.last[row] = relative[accepted.last]
+    slab.last[row] = filled[accepted.last]
     slab.seen[row] += accepted.count
-    return Admitted(judged, at, relative, accepted, seen, since, restarts)
+    stages = slab.transforms.apply(slab.inputs, accepted, filled, since)
+    relative = _relative(slab, accepted, stages[-1])
+    return Admitted(judged, at, stages, relative, accepted, seen, since, restarts)
 
 
-def _cast_anchors(
-    slab: Slab, segments: Segments, values: NDArray[np.float64], careful: NDArray[np.bool_]
-) -> None:
-    """A series' first whole sample becomes its anchor."""
-    fresh = np.isnan(slab.anchor[segments.row, 0]) & ~careful
-    slab.anchor[segments.row[fresh]] = values[segments.start[fresh]]
+def _relative(slab: Slab, accepted: Segments, values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """[m, F] values relative to their series' anchor, which is its first value."""
+    fresh = np.isnan(slab.anchor[accepted.row, 0])
+    slab.anchor[accepted.row[fresh]] = values[accepted.start[fresh]]
+    with np.errstate(over="ignore"):
+        relative = values - slab.anchor[accepted.row][accepted.of]
+    result: NDArray[np.float32] = relative.clip(-LIMIT, LIMIT).astype(np.float32)
+    return result
 
 
 def _judge_one_by_one(
@@ -128,14 +130,13 @@ def _judge_one_by_one(
     untimed: NDArray[np.bool_],
     policy: Policy,
     outcome: NDArray[np.uint8],  # written
-    relative: NDArray[np.float32],  # written
+    filled: NDArray[np.float64],  # written
 ) -> int | None:
     """Judge one row's samples in turn; returns the one with which the series starts anew."""
     last = int(slab.last_time[row])
     late = int(slab.late[row])
     held = slab.held[row].copy()
     newest = slab.last[row].copy()
-    anchored = not np.isnan(slab.anchor[row, 0])
     whole_before = bool(slab.seen[row] > 0)
     stop = None
     for at, now in enumerate(time.tolist()):
@@ -154,13 +155,8 @@ def _judge_one_by_one(
         if missing.any() and (not whole_before or (held[missing] >= policy.hold_limit).any()):
             outcome[at] = Outcome.UNHELD
             continue
-        if not anchored:
-            slab.anchor[row] = values[at]
-            anchored = True
-        with np.errstate(over="ignore"):
-            fresh = (values[at] - slab.anchor[row]).clip(-LIMIT, LIMIT).astype(np.float32)
-        newest = np.where(missing, newest, fresh)
-        relative[at] = newest
+        newest = np.where(missing, newest, values[at])
+        filled[at] = newest
         held = np.where(missing, held + 1, 0).astype(np.uint8)
         whole_before, last, late = True, now, 0
     if stop is not None:

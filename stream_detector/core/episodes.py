@@ -52,8 +52,9 @@ class Samples:
     time: NDArray[np.int64]
     clock: NDArray[np.int64]
     offset: NDArray[np.int64]
-    given: NDArray[np.float64]  # [m, F] as they came; NaN where one was held
-    values: NDArray[np.float32]  # [m, F] relative
+    stages: list[NDArray[np.float64]]  # each [m, F]: as sent, then each transform
+    since: NDArray[np.float32]  # [m] ms
+    values: NDArray[np.float32]  # [m, F] the last stage, relative
     level: NDArray[np.float32]  # [m]
     score: NDArray[np.float32]  # [m]
     scored: NDArray[np.int32]  # [m] scores the series had before this sample's
@@ -127,7 +128,7 @@ class Tracker:
             run = run + 1 if high else 0
             if episode is None and run < policy.min_length:
                 continue
-            now = self._now(row, i, samples)
+            now = self._now(i, samples)
             window = self._window(row, i, samples)
             if episode is None:
                 if window is None:  # the level is held from an earlier window
@@ -247,15 +248,14 @@ class Tracker:
     def _named(self, vector: NDArray[np.floating]) -> dict[str, float]:
         return dict(zip(self._who.features, vector.tolist(), strict=True))
 
-    def _now(self, row: int, i: int, samples: Samples) -> Now:
-        given, held = samples.given[i], self._slab.anchor[row] + samples.values[i]
+    def _now(self, i: int, samples: Samples) -> Now:
         return Now(
             int(samples.time[i]),
             int(samples.offset[i]),
             float(samples.level[i]),
             float(samples.score[i]),
             int(samples.scored[i]),
-            self._named(np.where(np.isnan(given), held, given)),
+            self._named(samples.stages[0][i]),
         )
 
     def _window(self, row: int, i: int, samples: Samples) -> Window | None:
@@ -273,7 +273,13 @@ class Tracker:
             scale,
             end - round(length),
             end,
-            self._named(self._slab.anchor[row] + expected[w]),
+            self._named(
+                self._slab.transforms.expected(
+                    [stage[i] for stage in samples.stages],
+                    float(samples.since[i]),
+                    self._slab.anchor[row] + expected[w],
+                )
+            ),
             self._named(contribution[w]),
         )
 

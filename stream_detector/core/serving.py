@@ -10,6 +10,7 @@ from stream_detector.core import levels as lv
 from stream_detector.core.clock import NEVER
 from stream_detector.core.policy import DAY
 from stream_detector.core.slab import KNOWN, LEARNING, LEARNT, Slab
+from stream_detector.core.transforms import Transforms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +44,7 @@ class Serving:
         }
         self.weights = np.array([expert.weight for expert in self.experts], np.float32)
         self.rule = manifest.fusion
+        self.transforms = Transforms(manifest.transforms)
         self.levels = manifest.levels
         self.offset = manifest.normalisation.offset
         self.factor = manifest.normalisation.factor
@@ -74,12 +76,12 @@ class Serving:
 
     def slab(self) -> Slab:
         smoothing = [max(0, expert.smoothing.n - 1) for expert in self.experts]
-        return Slab(len(self.features), self.scales, smoothing)
+        return Slab(len(self.features), self.scales, smoothing, self.transforms)
 
     def fits(self, other: Serving) -> bool:
         """Whether state made under the other model still means the same under this one."""
-        mine = [expert.smoothing.n for expert in self.experts]
-        theirs = [expert.smoothing.n for expert in other.experts]
+        mine = [expert.smoothing.n for expert in self.experts], self.transforms.rules
+        theirs = [expert.smoothing.n for expert in other.experts], other.transforms.rules
         return (self.features, self.scales, mine) == (other.features, other.scales, theirs)
 
     def welcome(self, slab: Slab, row: int) -> None:

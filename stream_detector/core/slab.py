@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.episode import Episode
+    from stream_detector.core.transforms import Transforms
 
 WINDOW = 60
 LEARN = 120
@@ -36,7 +37,7 @@ class Slab:
     """
 
     anchor: NDArray[np.float64]  # [R, F]; NaN before the first sample
-    last: NDArray[np.float32]  # [R, F] newest values, relative to the anchor
+    last: NDArray[np.float64]  # [R, F] newest values, as sent
     held: NDArray[np.uint8]  # [R, F] samples in a row that a value was held for
     ring: NDArray[np.float32]  # [R, S, 60, F] step i of a scale lies at i % 60
     sums: NDArray[np.float64]  # [R, C, F] of the samples of the unfinished step
@@ -58,7 +59,14 @@ class Slab:
     score: NDArray[np.float32]  # [R] newest
     above: NDArray[np.uint16]  # [R] samples in a row above the threshold, outside episodes
 
-    def __init__(self, features: int, scales: Sequence[int], smoothing: Sequence[int]) -> None:
+    def __init__(
+        self,
+        features: int,
+        scales: Sequence[int],
+        smoothing: Sequence[int],
+        transforms: Transforms,
+    ) -> None:
+        self.transforms = transforms
         self.features = features
         self.scales = tuple(scales)
         self.smoothing = tuple(smoothing)
@@ -73,13 +81,14 @@ class Slab:
         for name, (dtype, shape, _) in self._columns.items():
             setattr(self, name, np.empty((0, *shape), dtype))
         self.history = [np.empty((0, n), np.float32) for n in self.smoothing]  # [R, n - 1] each
+        self.inputs = [np.empty((0, h, features)) for h in transforms.lookback]  # [R, h, F] each
         self.pool = LearningPool(features)
 
     def _layout(self) -> dict[str, tuple[type[np.generic], tuple[int, ...], float]]:
         f, s, c, x = self.features, len(self.scales), len(self.coarse), len(self.smoothing)
         return {
             "anchor": (np.float64, (f,), np.nan),
-            "last": (np.float32, (f,), 0),
+            "last": (np.float64, (f,), 0),
             "held": (np.uint8, (f,), 0),
             "ring": (np.float32, (s, WINDOW, f), 0),
             "sums": (np.float64, (c, f), 0),
@@ -105,6 +114,9 @@ class Slab:
     def __len__(self) -> int:
         return len(self.index)
 
+    def _pasts(self) -> list[NDArray[Any]]:
+        return [*self.history, *self.inputs]
+
     @property
     def capacity(self) -> int:
         return len(self.seen)
@@ -116,7 +128,8 @@ class Slab:
             np.dtype(dtype).itemsize * int(np.prod(shape))
             for dtype, shape, _ in self._columns.values()
         )
-        return columns + 4 * sum(self.smoothing)
+        inputs = 8 * self.features * sum(self.transforms.lookback)
+        return columns + 4 * sum(self.smoothing) + inputs
 
     def add(self, series: str) -> int:
         """A fresh row for a series that has none."""
@@ -138,8 +151,8 @@ class Slab:
         self.forget_learning(row)
         for name, (_, _, fill) in self._columns.items():
             getattr(self, name)[row] = fill
-        for history in self.history:
-            history[row] = np.nan
+        for past in self._pasts():
+            past[row] = np.nan
 
     def forget_learning(self, row: int) -> None:
         if self.slot.item(row) != NOT_LEARNING:
@@ -155,16 +168,11 @@ class Slab:
         self.free.append(row)
 
     def _grow(self, capacity: int) -> None:
-        # np.zeros takes untouched pages from the system, so unused capacity costs no memory.
-        for name, (dtype, shape, _) in self._columns.items():
+        for name in self._columns:
             old: NDArray[Any] = getattr(self, name)
-            new = np.zeros((capacity, *shape), dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
-        for at, old in enumerate(self.history):
-            fresh = np.zeros((capacity, old.shape[1]), np.float32)
-            fresh[: len(old)] = old
-            self.history[at] = fresh
+            setattr(self, name, _grown(old, capacity))
+        self.history = [_grown(old, capacity) for old in self.history]
+        self.inputs = [_grown(old, capacity) for old in self.inputs]
 
     def rows_in_use(self) -> NDArray[np.int64]:
         rows = np.ones(len(self.names), np.bool_)
@@ -185,8 +193,8 @@ class Slab:
         for name in self._columns:
             if name != "slot":
                 result.update(np.ascontiguousarray(getattr(self, name)[rows]).tobytes())
-        for history in self.history:
-            result.update(np.ascontiguousarray(history[rows]).tobytes())
+        for past in self._pasts():
+            result.update(np.ascontiguousarray(past[rows]).tobytes())
         for row in rows[self.slot[rows] != NOT_LEARNING]:
             slot = self.slot.item(row)
             seen = min(self.seen.item(row), LEARN)
@@ -196,6 +204,13 @@ class Slab:
             if row in self.open:
                 result.update(repr(self.open[row]).encode())
         return result.hexdigest()
+
+
+def _grown(old: NDArray[Any], capacity: int) -> NDArray[Any]:
+    # np.zeros takes untouched pages from the system, so unused capacity costs no memory.
+    new = np.zeros((capacity, *old.shape[1:]), old.dtype)
+    new[: len(old)] = old
+    return new
 
 
 class LearningPool:

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream_detector.bundle import Transform
 from stream_detector.core.engine import Engine
 from stream_detector.core.policy import HOUR, Policy
 from stream_detector.records import AnomalyEvent, Batch, Partition
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STEP = 60_000
+CHAINS = (
+    (),
+    (Transform(kind="difference"),),
+    (Transform(kind="trailing_mean", n=3), Transform(kind="rate")),
+    (Transform(kind="log_difference"), Transform(kind="trailing_mean", n=4)),
+)
 POLICY = Policy(
     restart_after_late=3,
     quiet_period=7,
@@ -73,10 +80,20 @@ def outcome(
     )
 
 
-def fresh(features: int, scales: tuple[int, ...], smoothing: int, rungs: tuple[int, ...]) -> Engine:
+def fresh(
+    features: int,
+    scales: tuple[int, ...],
+    smoothing: int,
+    rungs: tuple[int, ...],
+    transforms: tuple[Transform, ...] = (),
+) -> Engine:
     engine = Engine("test", POLICY)
     served = model(
-        [f"f{i}" for i in range(features)], scales, known={"s0": (0.0, 1.0)}, smoothing=smoothing
+        [f"f{i}" for i in range(features)],
+        scales,
+        known={"s0": (0.0, 1.0)},
+        smoothing=smoothing,
+        transforms=transforms,
     )
     served.scorer.rungs = rungs  # type: ignore[misc]
     engine.serve("g", served)
@@ -89,14 +106,20 @@ def fresh(features: int, scales: tuple[int, ...], smoothing: int, rungs: tuple[i
     features=st.sampled_from([1, 3]),
     scales=st.sampled_from([(1,), (1, 4), (3,)]),
     smoothing=st.sampled_from([1, 5]),
+    transforms=st.sampled_from(CHAINS),
     cuts=st.lists(st.integers(1, 2500), max_size=60),
 )
 def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state(
-    seed: int, features: int, scales: tuple[int, ...], smoothing: int, cuts: list[int]
+    seed: int,
+    features: int,
+    scales: tuple[int, ...],
+    smoothing: int,
+    transforms: tuple[Transform, ...],
+    cuts: list[int],
 ) -> None:
     whole = stream(seed, features, 520)
-    one = fresh(features, scales, smoothing, (16,))
-    many = fresh(features, scales, smoothing, (4, 16))
+    one = fresh(features, scales, smoothing, (16,), transforms)
+    many = fresh(features, scales, smoothing, (4, 16), transforms)
     expected = outcome(one, [whole])
     found = outcome(many, cut(whole, [at for at in cuts if at < len(whole)]))
 
