@@ -51,6 +51,14 @@ class Split(Section, frozen=True, kw_only=True):
             raise ValueError("`train` and `validation` together must leave a held-out part")
 
 
+class TransformRule(Section, frozen=True, kw_only=True):
+    kind: Annotated[
+        Literal["trailing_mean", "difference", "log_difference", "rate"],
+        Meta(description="What becomes of a value."),
+    ]
+    n: Annotated[Count, Meta(description="Samples of a trailing mean.")] = 1
+
+
 class Windows(Section, frozen=True, kw_only=True):
     scales: Annotated[
         Annotated[list[Count], Meta(min_length=1)] | Literal["auto"],
@@ -59,6 +67,10 @@ class Windows(Section, frozen=True, kw_only=True):
             "window spans 1.7 periods."
         ),
     ] = field(default_factory=lambda: [1])
+    transforms: Annotated[
+        list[TransformRule],
+        Meta(description="What is done to values before the windows, here and in the detector."),
+    ] = field(default_factory=list)
     stride: Annotated[
         Count, Meta(description="Samples between the starts of two training windows.")
     ] = 1

@@ -199,10 +199,12 @@ def _unlike(
     if champion.model is None:
         return None
     manifest = champion.model.bundle.manifest
+    rules = [(rule.kind, rule.n) for rule in config.windows.transforms]
     smoothing = max(expert.smoothing.n for expert in manifest.experts)
     for what, new, old in (
         ("features", slices.learn.features, manifest.features),
         ("windows.scales", scales, sorted(manifest.scales)),
+        ("windows.transforms", rules, [(rule.kind, rule.n) for rule in manifest.transforms]),
         ("calibration.smoothing", config.calibration.smoothing, smoothing),
     ):
         if new != old:

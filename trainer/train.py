@@ -6,12 +6,14 @@ The commands, the demo and the refresh all come through here.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
-from stream_detector.bundle import WINDOW, Registry, TrainingData
+from stream_detector.bundle import WINDOW, Registry, TrainingData, Transform
+from stream_detector.core.transforms import transformed
 from trainer import export
 from trainer.calibrate import calibrate, experts_of, score_runs
 from trainer.config import TrainerConfig
@@ -63,9 +65,13 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
-    choice = chosen_scales(data.series, config)
+    rules = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
+    series = [
+        replace(one, values=transformed(rules, one.values, one.timestamp)) for one in data.series
+    ]
+    choice = chosen_scales(series, config)
     scales = choice.scales
-    series, left_out = _long_enough(data.series, config, max(scales))
+    series, left_out = _long_enough(series, config, max(scales))
     parts = split(series, config.split)
     scaling = fit_scaling(parts.train, len(series), config.scaling)
 
@@ -111,6 +117,7 @@ def train(
         training=_training(series),
         scales_reason=choice.reason,
     )
+    manifest = msgspec.structs.replace(manifest, transforms=rules)
     return Trained(manifest, files, left_out, seconds)
 
 

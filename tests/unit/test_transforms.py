@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stream_detector.bundle import Transform
+from stream_detector.bundle import SeriesTable, Transform
 from stream_detector.core.engine import Engine
 from stream_detector.core.policy import Policy
 from stream_detector.core.transforms import Transforms, transformed
 from stream_detector.records import Status
 from tests.fakes import batch, model
+from tests.unit.trainer_cases import quick, series, wave
+from trainer.config import TransformRule, Windows
+from trainer.data import Dataset
+from trainer.train import train
 
 TIMES = np.arange(6) * 2000
 VALUES = np.array([[1.0], [3.0], [6.0], [2.0], [2.0], [4.0]])
@@ -89,3 +93,17 @@ def test_a_model_with_other_transforms_is_not_swapped_in() -> None:
     engine.serve("g", model())
     other = model(version="v2", transforms=[Transform(kind="difference")])
     assert engine.serve("g", other) == "incompatible"
+
+
+def test_the_trainer_learns_on_what_the_detector_will_see() -> None:
+    config = quick(epochs=1)
+    rules = [TransformRule(kind="trailing_mean", n=3), TransformRule(kind="difference")]
+    config = type(config)(model=config.model, fit=config.fit, windows=Windows(transforms=rules))
+    climb = np.cumsum(wave(1500))
+    trained = train(Dataset(["value"], [series("s", climb)]), config, quiet=True)
+    assert [(rule.kind, rule.n) for rule in trained.manifest.transforms] == [
+        ("trailing_mean", 3),
+        ("difference", 1),
+    ]
+    table = SeriesTable.from_bytes(trained.files["series.npz"])
+    assert table.center.item() == pytest.approx(10, abs=0.5)  # the slope, not the height
