@@ -1,4 +1,4 @@
-"""Parquet, read by record batch. pyarrow is imported here alone, when the first file is opened."""
+"""Parquet, read by record batch; tables of our own, whole. pyarrow is imported here alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stream_detector.formats.tables.layout import Builder, Layout, Wanted, choos
 from stream_detector.formats.tables.table import BLOCK_ROWS, BadCellError, TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_parquet(source: Path, wanted: Wanted) -> Iterator[Table]:
-    try:
-        import pyarrow as pa  # noqa: PLC0415  an extra: only who reads Parquet needs it
-        import pyarrow.parquet as pq  # noqa: PLC0415
-    except ImportError as error:
-        raise TableError(
-            source, 'reading Parquet needs pyarrow: pip install "stream-detector[store]"'
-        ) from error
+    pa, pq = _arrow(source)
     try:
         with pq.ParquetFile(source) as file:
             schema = file.schema_arrow
@@ -39,6 +33,35 @@ def read_parquet(source: Path, wanted: Wanted) -> Iterator[Table]:
                     yield reader.table(batch)
     except pa.ArrowException as error:
         raise TableError(source, f"not readable as Parquet: {error}") from error
+
+
+def write_columns(path: Path, columns: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """A file with these columns, arrays or lists of equal length, and texts about them."""
+    pa, pq = _arrow(path)
+    table = pa.table({name: pa.array(column) for name, column in columns.items()})
+    pq.write_table(table.replace_schema_metadata(dict(metadata)), path)
+
+
+def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """All columns of a file and the texts about them. Raises TableError for another format."""
+    pa, pq = _arrow(path)
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise TableError(path, f"not readable as Parquet: {error}") from error
+    about = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items()}
+    return {name: table[name].to_numpy() for name in table.column_names}, about
+
+
+def _arrow(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa  # noqa: PLC0415  an extra: only who needs Parquet needs it
+        import pyarrow.parquet as pq  # noqa: PLC0415
+    except ImportError as error:
+        raise TableError(path, 'Parquet needs pyarrow: pip install "stream-detector[store]"') from (
+            error
+        )
+    return pa, pq
 
 
 def _numeric(pa: Any, schema: Any) -> set[str]:
