@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from testcontainers.core.container import DockerContainer
+
 KAFKA_VERSION = "4.3.0"
 HERE = Path(__file__).parent
 MISSING = (
@@ -63,20 +65,41 @@ def _docker_answers() -> bool:
 @contextlib.contextmanager
 def _container() -> Iterator[str]:
     """The image's own KRaft broker; the port is the same inside and outside the container."""
+    from docker.errors import DockerException  # type: ignore[import-untyped] # noqa: PLC0415 - has no types; only with Docker
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only with Docker
 
     port, controller = _free_ports(2)
-    container = DockerContainer(os.environ.get("KAFKA_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}"))
+    image = os.environ.get("KAFKA_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}")
+    container = DockerContainer(image)
     container.with_bind_ports(port, port)
     for key, value in _properties(port, controller, inside="0.0.0.0").items():
         container.with_env("KAFKA_" + key.replace(".", "_").upper(), str(value))
-    with container:
-        deadline = time.monotonic() + 120
-        while b"Kafka Server started" not in b"".join(container.get_logs()):
-            if time.monotonic() > deadline:
-                raise BrokerUnavailableError(f"the Kafka container did not start. {MISSING}")
-            time.sleep(0.5)
+    try:
+        try:
+            container.start()
+        except DockerException as error:
+            message = f"Docker could not start {image}: {error}. {MISSING}"
+            raise BrokerUnavailableError(message) from error
+        _wait_until_logged(container, image)
         yield f"127.0.0.1:{port}"
+    finally:
+        container.stop()
+
+
+def _wait_until_logged(container: DockerContainer, image: str) -> None:
+    """Until the broker says that it serves; its port answers earlier, at Docker's proxy."""
+    deadline = time.monotonic() + 120
+    while True:
+        container.reload()
+        # Asked before the log is read: the log of a container that ended is then complete.
+        ended = container.status not in {"created", "running"}
+        log = b"".join(container.get_logs())
+        if b"Kafka Server started" in log:
+            return
+        if ended or time.monotonic() > deadline:
+            tail = log.decode("utf-8", "replace")[-2000:]
+            raise BrokerUnavailableError(f"{image} did not start; its log ends with: {tail}")
+        time.sleep(0.5)
 
 
 def _jars() -> Path:
@@ -118,7 +141,8 @@ def _properties(port: int, controller: int, inside: str = "127.0.0.1") -> dict[s
     return {
         "process.roles": "broker,controller",
         "node.id": 1,
-        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+        # Voters, not bootstrap servers: the image formats its storage for fixed voters only.
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         "listeners": f"PLAINTEXT://{inside}:{port},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "controller.listener.names": "CONTROLLER",
@@ -163,7 +187,7 @@ def _process(jars: Path) -> Iterator[str]:
         java = ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         java += ["-cp", str(jars / "*")]
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        formatting = ["format", "--standalone", "-t", cluster, "-c", str(properties)]
+        formatting = ["format", "-t", cluster, "-c", str(properties)]
         subprocess.run(
             [*java, "kafka.tools.StorageTool", *formatting],
             check=True,
