@@ -88,7 +88,14 @@ class Fit(Section, frozen=True, kw_only=True):
         Count, Meta(description="Stop after this many passes without a better validation error.")
     ] = 6
     batch: Annotated[Count, Meta(description="Windows in one step of the optimiser.")] = 32
-    learning_rate: Annotated[Positive, Meta(description="Adam's step size.")] = 0.006
+    loss: Annotated[
+        Literal["mse", "mae", "huber"],
+        Meta(description="Error to descend on; huber and mae mind outliers in the data less."),
+    ] = "mse"
+    optimizer: Annotated[
+        Literal["adam", "adamw", "rmsprop"], Meta(description="How it descends.")
+    ] = "adam"
+    learning_rate: Annotated[Positive, Meta(description="The optimiser's step size.")] = 0.006
     time_limit: Annotated[
         Positive | None,
         Meta(
@@ -130,10 +137,15 @@ class Calibration(Section, frozen=True, kw_only=True):
 
 class ModelChoice(Section, frozen=True, kw_only=True):
     name: Annotated[
-        Text, Meta(description="Architecture: lstm_autoencoder or dense_autoencoder.")
+        Text,
+        Meta(
+            description="Architecture: lstm_autoencoder, lstm_forecaster, lstm_attention, "
+            "dense_autoencoder, conv_autoencoder, variational_autoencoder, "
+            "transformer_autoencoder or pca, which needs no passes."
+        ),
     ] = "lstm_autoencoder"
     options: Annotated[
-        dict[str, Any], Meta(description="Sizes of the architecture, e.g. {hidden: 64}.")
+        dict[str, Any], Meta(description="Options of the architecture, e.g. {hidden: 64}.")
     ] = field(default_factory=dict)
 
 

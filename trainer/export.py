@@ -50,16 +50,18 @@ GOLDEN_NORMAL, GOLDEN_SHIFTED, GOLDEN_SPIKY = 256, 64, 64
 class Exported(nn.Module):
     """Around a model of normalised windows: the contract of a bundle's module.
 
-    Scores are squared errors in normalised units: `reconstruction` is the mean over the window,
-    `newest` that of the newest step, so that a spike shows at once. `stuck` is no error: it is the
-    square of the share of the window for which a feature has not changed at all, because a flat
-    line is what an autoencoder reconstructs best. A feature's contribution is its share of the
-    errors and, as far as one is stuck, of that.
+    Scores are squared errors in normalised units: `reconstruction` is the mean over the steps that
+    the model counts, which are all of an autoencoder's and those that a forecaster forecasts;
+    `newest` is that of the newest step, so that a spike shows at once. `stuck` is no error: it is
+    the square of the share of the window for which a feature has not changed at all, because a
+    flat line is what an autoencoder reconstructs best. A feature's contribution is its share of
+    the errors and, as far as one is stuck, of that.
     """
 
     def __init__(self, model: nn.Module, clip: float = CLIP) -> None:
         super().__init__()
         self.model = model
+        self.counted = int(getattr(model, "counted", WINDOW))
         self.clip = clip
 
     def forward(
@@ -70,8 +72,8 @@ class Exported(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, 3], [B, F], [B, F] relative to the anchor
         x = (windows - center.unsqueeze(1)) / scale.unsqueeze(1)
         x = x.clamp(-self.clip, self.clip)
-        reconstruction = self.model(x)
-        error = (x - reconstruction).square()
+        estimate = self.model(x)
+        error = (x - estimate)[:, -self.counted :].square()
         whole = error.mean(dim=1)  # [B, F]
         newest = error[:, -1]  # [B, F]
         same = (windows[:, 1:] == windows[:, :-1]).to(windows.dtype).flip(1)
@@ -82,7 +84,7 @@ class Exported(nn.Module):
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
         contribution = errors + most.unsqueeze(1) * (still - errors)
-        return scores, contribution, reconstruction[:, -1] * scale + center
+        return scores, contribution, estimate[:, -1] * scale + center
 
 
 @contextmanager

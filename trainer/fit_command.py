@@ -47,6 +47,8 @@ def fit(
     or ds) and a series column are found by name, all other columns of numbers are features.
 
     Example: stream-trainer fit --data history.csv --out registry
+    On several processes: torchrun --standalone --nproc-per-node 2 -m trainer fit ... (each reads
+    the same data and takes its share of every batch; the first one writes the bundle)
     """
     settings = load_yaml(config, TrainerConfig) if config is not None else TrainerConfig()
     place = data or (Path(settings.data.path) if settings.data.path else None)
@@ -56,12 +58,16 @@ def fit(
         raise ConfigError(f"{place}: no such file or folder")
 
     from trainer.data import load  # noqa: PLC0415  # torch takes seconds; --help need not wait
+    from trainer.distributed import joined  # noqa: PLC0415
     from trainer.train import publish, train  # noqa: PLC0415
 
     started = time.monotonic()
-    dataset = load(place, settings.data)
-    trained = train(dataset, settings, quiet=as_json)
-    version = publish(trained, Registry(out))
+    with joined() as writes:
+        dataset = load(place, settings.data)
+        trained = train(dataset, settings, quiet=as_json)
+        if not writes:
+            return
+        version = publish(trained, Registry(out))
     summary = _summary(dataset, trained, out, time.monotonic() - started)
     if as_json:
         typer.echo(msgspec.json.encode(summary).decode())

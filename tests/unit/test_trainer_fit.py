@@ -126,13 +126,6 @@ def test_a_time_limit_ends_the_fit_after_the_pass_that_reaches_it() -> None:
     assert fitted.epochs == 3
 
 
-@pytest.mark.parametrize("features", [1, 3])
-@pytest.mark.parametrize("name", models.MODELS)
-def test_every_model_reconstructs_any_number_of_features(name: str, features: int) -> None:
-    model = models.build(name, features, {"hidden": 8})
-    assert model(torch.zeros(5, 60, features)).shape == (5, 60, features)
-
-
 def test_an_unknown_model_or_option_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"model\.name: 'transformer' is unknown; there are lstm"):
         models.build("transformer", 1, {})

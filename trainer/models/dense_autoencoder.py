@@ -11,6 +11,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from stream_detector.config import Count, Section
+from trainer.models.base import WindowModel
 
 
 class Options(Section, frozen=True, kw_only=True):
@@ -18,7 +19,7 @@ class Options(Section, frozen=True, kw_only=True):
     code: Annotated[Count, Meta(description="Units of the bottleneck.")] = 16
 
 
-class DenseAutoencoder(nn.Module):
+class DenseAutoencoder(WindowModel):
     def __init__(self, features: int, window: int, options: Options) -> None:
         super().__init__()
         size = window * features

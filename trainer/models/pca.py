@@ -1,0 +1,66 @@
+"""Principal components of the flattened window, in closed form: the baseline beside all others.
+
+Pearson, "On Lines and Planes of Closest Fit to Systems of Points in Space", 1901; the residual as
+an anomaly score is Jackson & Mudholkar, "Control Procedures for Residuals Associated with Principal
+Component Analysis", 1979.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from msgspec import Meta
+from torch import Tensor, nn
+
+from stream_detector.config import Count, Section
+from trainer.models.base import ClosedForm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Options(Section, frozen=True, kw_only=True):
+    components: Annotated[
+        Count | None, Meta(description="Components kept; null: as many as hold `variance`.")
+    ] = None
+    variance: Annotated[
+        float, Meta(gt=0, lt=1, description="Share of the training windows' variance to hold.")
+    ] = 0.9
+
+
+class Pca(ClosedForm):
+    """Before it is solved it reconstructs zero. At least one direction is always left out."""
+
+    def __init__(self, features: int, window: int, options: Options) -> None:
+        super().__init__()
+        size = window * features
+        self.components, self.variance = options.components or 0, options.variance
+        self.mean = nn.Buffer(torch.zeros(size))
+        self.basis = nn.Buffer(torch.zeros(size, 1))  # [60F, components], orthonormal columns
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, 60, F] normalised -> the same, reconstructed
+        away = x.flatten(1) - self.mean
+        return ((away @ self.basis) @ self.basis.t() + self.mean).view_as(x)
+
+    def solve(self, windows: Iterable[Tensor], total: Callable[[Tensor], Tensor]) -> None:
+        """One pass over the windows; memory for two matrices [60F, 60F]."""
+        size = len(self.mean)
+        count = torch.zeros(1, dtype=torch.float64, device=self.mean.device)
+        first = count.new_zeros(size)
+        second = count.new_zeros(size, size)
+        for batch in windows:
+            flat = batch.flatten(1)
+            count += len(flat)
+            first += flat.sum(dim=0, dtype=torch.float64)
+            second += flat.t() @ flat
+        count, first, second = total(count), total(first), total(second)
+        mean = first / count
+        variances, directions = torch.linalg.eigh(second / count - torch.outer(mean, mean))
+        variances, directions = variances.flip(0).clamp_min(0.0), directions.flip(1)
+        kept = self.components
+        if not kept:
+            share = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
+            kept = int((share < self.variance).sum().item()) + 1
+        self.mean.copy_(mean)
+        self.basis = directions[:, : min(kept, size - 1)].to(self.mean.dtype).contiguous()
