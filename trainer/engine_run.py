@@ -18,14 +18,55 @@ from stream_detector.records import Batch, Kind, Partition, Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
+    from stream_detector.core.engine import Detail
     from stream_detector.core.policy import Policy
     from stream_detector.ports import Model
-    from stream_detector.records import AnomalyEvent
+    from stream_detector.records import AnomalyEvent, Verdicts
     from trainer.data import SeriesData
 
 GROUP = "gate"
 ROWS = 8192
 """Samples in one call of the engine, about: enough to fill the largest tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the engine made of each sample of one stretch; n rows in its order, F features."""
+
+    level: NDArray[np.float32]  # [n] NaN before the first window
+    score: NDArray[np.float32]  # [n] likewise
+    threshold: NDArray[np.float64]  # [n] level that raises an alarm; NaN where not accepted
+    anomalous: NDArray[np.bool_]  # [n] within an open episode
+    observed: NDArray[np.float64]  # [n, F] what windows are made of
+    expected: NDArray[np.float32]  # [n, F] NaN where the finest scale had no window
+    contribution: NDArray[np.float32]  # [n, F] likewise
+
+    @classmethod
+    def nothing(cls, one: SeriesData) -> Seen:
+        n, shape = len(one), one.values.shape
+        return cls(
+            np.full(n, np.nan, np.float32),
+            np.full(n, np.nan, np.float32),
+            np.full(n, np.nan),
+            np.zeros(n, np.bool_),
+            one.values.copy(),
+            np.full(shape, np.nan, np.float32),
+            np.full(shape, np.nan, np.float32),
+        )
+
+    def take(self, verdicts: Verdicts) -> None:
+        self.level[verdicts.batch.origin] = verdicts.level
+        self.anomalous[verdicts.batch.origin] = verdicts.anomalous
+
+    def explain(self, detail: Detail) -> None:
+        rows = detail.batch.origin[detail.place]
+        self.score[rows] = detail.score
+        self.threshold[rows] = detail.threshold
+        self.observed[rows] = detail.observed
+        self.expected[rows] = detail.expected
+        self.contribution[rows] = detail.contribution
 
 
 @dataclass(slots=True)
@@ -36,20 +77,26 @@ class Ran:
     judged: list[int]  # samples that had a level
     days: float = 0.0  # series-days that these samples span
     opened: list[list[int]] = field(default_factory=list)  # start of each anomaly episode, ms
+    seen: list[Seen] = field(default_factory=list)  # only where it was asked for
 
     @property
     def episodes(self) -> int:
         return sum(len(starts) for starts in self.opened)
 
 
-def run(model: Model, stretches: Sequence[SeriesData], policy: Policy) -> Ran:
+def run(
+    model: Model, stretches: Sequence[SeriesData], policy: Policy, *, detailed: bool = False
+) -> Ran:
     """Each stretch begins with no history: it is a partition of its own.
 
     Its series keeps its name, so what the bundle knows of the series holds from the first window.
+    `detailed` also keeps what was seen in every sample.
     """
-    engine = Engine(GROUP, policy)
+    engine = Engine(GROUP, policy, detailed=detailed)
     engine.serve(GROUP, model)
     ran = Ran([[] for _ in stretches], [0] * len(stretches))
+    if detailed:
+        ran.seen = [Seen.nothing(one) for one in stretches]
     order = sorted(range(len(stretches)), key=lambda number: len(stretches[number]))
     # Stretches of like length go together, so that batches stay full to their end.
     for start in range(0, len(order), 256):
@@ -75,6 +122,10 @@ def _together(
         for verdicts in result.verdicts:
             judged = int(np.isfinite(verdicts.level).sum())
             ran.judged[verdicts.batch.partition.number] += judged
+            if ran.seen:
+                ran.seen[verdicts.batch.partition.number].take(verdicts)
+        for detail in result.details:
+            ran.seen[detail.batch.partition.number].explain(detail)
         for event in result.events:
             ran.events[event.partition.number].append(event)
     for number in numbers:

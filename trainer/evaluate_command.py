@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path  # noqa: TC003  # typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -15,8 +16,12 @@ from trainer.config import Data
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trainer.evaluate import Evaluation
+    from trainer.data import Dataset
+    from trainer.marks import Truth
     from trainer.refresh_command import Ports
+    from trainer.scored import Scored
+
+FORMATS = (".parquet", ".npz")
 
 
 def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
@@ -26,11 +31,17 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
     def evaluate(
         *,
         bundle: Annotated[
-            Path, typer.Option(help="Registry; its CURRENT bundle is used.", show_default=False)
-        ],
+            Path | None,
+            typer.Option(help="Registry; its CURRENT bundle is used.", show_default=False),
+        ] = None,
         data: Annotated[
-            Path, typer.Option(help="File or folder to run through it.", show_default=False)
-        ],
+            Path | None,
+            typer.Option(help="File or folder to run through it.", show_default=False),
+        ] = None,
+        from_scores: Annotated[
+            Path | None,
+            typer.Option(help="File of --scores instead of --bundle and --data: no model runs."),
+        ] = None,
         labels: Annotated[
             Path | None,
             typer.Option(help="Known anomalies, one JSON a line: series, from, to, label."),
@@ -38,48 +49,133 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
         label_column: Annotated[
             str | None, typer.Option(help="Column of the files that is 1 in an anomaly.")
         ] = None,
+        report: Annotated[
+            Path | None, typer.Option(help="Write one HTML file with tables and pictures.")
+        ] = None,
+        scores: Annotated[
+            Path | None,
+            typer.Option(help="Write scores and verdicts of all samples: .parquet or .npz."),
+        ] = None,
+        review: Annotated[
+            Path | None, typer.Option(help="Write a CSV table to go through sample by sample.")
+        ] = None,
+        merge_gap: Annotated[
+            int, typer.Option(help="Samples between two episodes that count as one alarm.", min=0)
+        ] = 0,
         as_json: Annotated[
             bool, typer.Option("--json", help="Print one JSON object and nothing else.")
         ] = False,
     ) -> None:
         """Run files through the detector's engine: episodes per series and day.
 
-        With labels also recall (labelled anomalies that an episode answers) and precision (episodes
-        that answer one).
+        With labels also recall (labelled anomalies that an episode answers), precision (episodes
+        that answer one) and all measures of samples, ranks and events. Files named as in the UCR
+        archive (..._TRAINEND_START_END.txt) are labelled by their names.
         """
-        for path in (data, labels):
+        for path in (data, labels, from_scores):
             if path is not None and not path.exists():
                 raise ConfigError(f"{path}: no such file or folder")
         if labels is not None and label_column is not None:
             raise ConfigError("give either --labels or --label-column")
-
-        from trainer import evaluate as module  # noqa: PLC0415  # torch takes seconds
-        from trainer.data import load  # noqa: PLC0415
-
-        current = Registry(bundle).load()
-        dataset = load(data, Data(features=list(current.manifest.features)))
-        spans = None
-        if labels is not None:
-            spans = module.read_labels(labels, [one.name for one in dataset.series])
-        elif label_column is not None:
-            spans = module.label_column(data, label_column)
-        result = module.evaluate(ports().load(current), dataset, spans)
-        if as_json:
-            typer.echo(msgspec.json.encode(result.body()).decode())
+        if scores is not None and scores.suffix not in FORMATS:
+            raise ConfigError(f"--scores {scores}: the ending must be {' or '.join(FORMATS)}")
+        if from_scores is not None:
+            if {bundle, data, labels, label_column} != {None}:
+                raise ConfigError("--from-scores already holds bundle, data and labels")
+            result = _read(from_scores)
+        elif bundle is None or data is None:
+            raise ConfigError("give --bundle and --data, or --from-scores")
         else:
-            _show(result)
+            result = _run(bundle, data, labels, label_column, ports)
+        _write(result, report, scores, review, merge_gap, as_json=as_json)
 
 
-def _show(result: Evaluation) -> None:
-    body = result.body()
+def _read(path: Path) -> Scored:
+    from trainer.scored import read_scored  # noqa: PLC0415  # numpy takes a while
+
+    return read_scored(path)
+
+
+def _run(
+    bundle: Path, path: Path, labels: Path | None, column: str | None, ports: Callable[[], Ports]
+) -> Scored:
+    from trainer import evaluate as module  # noqa: PLC0415  # torch takes seconds
+    from trainer.data import load  # noqa: PLC0415
+
+    current = Registry(bundle).load()
+    dataset = load(path, Data(features=list(current.manifest.features)))
+    truth = _truth(path, dataset, labels, column)
+    result = module.scored(ports().load(current), dataset, truth)
+    result.about.data.update(
+        path=str(path), series=len(dataset.series), samples=dataset.rows, registry=str(bundle)
+    )
+    return result
+
+
+def _truth(path: Path, data: Dataset, labels: Path | None, column: str | None) -> Truth | None:
+    from trainer import marks  # noqa: PLC0415
+
+    if labels is not None:
+        return marks.from_file(labels, [one.name for one in data.series])
+    return marks.from_names(data) if column is None else marks.from_column(path, column)
+
+
+def _write(
+    result: Scored,
+    report: Path | None,
+    scores: Path | None,
+    review: Path | None,
+    gap: int,
+    *,
+    as_json: bool,
+) -> None:
+    from trainer.assess import assess  # noqa: PLC0415  # scikit-learn takes seconds
+
+    body = assess(result, gap=gap)
+    if scores is not None:
+        result.save(scores)
+    if review is not None:
+        from trainer.review import write_review  # noqa: PLC0415
+
+        write_review(review, result)
+    if report is not None:
+        from trainer.report import write_report  # noqa: PLC0415  # matplotlib
+
+        write_report(report, result, body)
+    if as_json:
+        typer.echo(msgspec.json.encode(body).decode())
+        return
+    _show(body)
+    for path in (report, scores, review):
+        if path is not None:
+            typer.echo(f"  {path}")
+
+
+def _show(body: dict[str, Any]) -> None:
     rate = body["episodes_per_series_day"]
     typer.echo(
-        f"{result.version}: {result.samples:,} samples of {result.series} series, "
-        f"{result.judged:,} judged ({result.days:.2f} series-days)"
+        f"{body['version']}: {body['samples']:,} samples of {body['series']} series, "
+        f"{body['judged']:,} judged ({body['series_days']:.2f} series-days)"
     )
     often = "" if rate is None else f", {rate:.2f} per series and day"
-    typer.echo(f"  {result.episodes} episodes, {result.events} events{often}")
-    if result.labelled is None:
+    typer.echo(f"  {body['episodes']} episodes, {body['events']} events{often}")
+    if body["labelled"] is None:
         return
-    typer.echo(f"  {result.found} of {result.labelled} labelled anomalies found")
-    typer.echo(f"  {result.right} of {result.episodes} episodes answer a label")
+    found = round((body["recall"] or 0) * body["labelled"])
+    right = round((body["precision"] or 0) * body["episodes"])
+    typer.echo(f"  {found} of {body['labelled']} labelled anomalies found")
+    typer.echo(f"  {right} of {body['episodes']} episodes answer a label")
+    for title, key, names in SHOWN:
+        parts = [f"{name} {_three(body[key][name])}" for name in names]
+        typer.echo(f"  {title}: {', '.join(parts)}")
+
+
+def _three(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"
+
+
+SHOWN = (
+    ("samples", "points", ("precision", "recall", "f1")),
+    ("scores", "ranks", ("roc_auc", "average_precision", "vus_pr", "best_f1")),
+    ("events", "event_wise", ("precision", "recall", "f1")),
+)

@@ -150,8 +150,8 @@ def classification_report(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]
 
 
 def error_metrics(
-    observed: NDArray[np.float64],  # [n, F]
-    expected: NDArray[np.float64],  # [n, F] NaN where there is none
+    observed: NDArray[np.floating],  # [n, F]
+    expected: NDArray[np.floating],  # [n, F] NaN where there is none
     features: Sequence[str],
 ) -> dict[str, Any]:
     """Mean squared and mean absolute error: over all features and of each, in the input's units."""

@@ -1,4 +1,4 @@
-"""Pictures of series, episodes and scores as PNG files. All that knows matplotlib is here.
+"""Pictures of series, episodes and scores, PNG files or SVG. All that knows matplotlib is here.
 
 Colours are Okabe and Ito's, which colour-blind people can tell apart; what matters also differs by
 shape or place. Nothing here touches a display or matplotlib's global state.
@@ -6,18 +6,19 @@ shape or place. Nothing here touches a display or matplotlib's global state.
 
 from __future__ import annotations
 
+import io
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import ticker
+from matplotlib import rc_context, ticker
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -237,6 +238,132 @@ def histograms(path: Path, title: str, parts: Sequence[Scores]) -> None:
         frameon=False,
     )
     figure.savefig(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A stretch of one series for a report: time as samples or as datetime64."""
+
+    at: NDArray[Any]  # [n]
+    unit: str  # of `at`
+    features: Sequence[str]  # those to draw
+    observed: NDArray[np.floating]  # [n, f]
+    expected: NDArray[np.floating] | None  # [n, f] NaN where there is none
+    level: NDArray[np.floating]  # [n] NaN before the first window
+    threshold: NDArray[np.floating]  # [n]
+    truth: Sequence[tuple[Any, Any]]  # first and last of each true anomaly, like `at`
+    episodes: Sequence[tuple[Any, Any, bool]]  # the same of episodes; true: answers an anomaly
+
+
+def track(part: Track) -> bytes:
+    """Values above, level beneath; truth shaded, episodes as bars between them. SVG."""
+    rows = len(part.features)
+    figure = Figure(figsize=(9, 0.9 + 1.15 * rows + 1.2), layout="constrained")
+    ratios = [1.15] * rows + [1.1]
+    axes = figure.subplots(rows + 1, 1, squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
+    least = 0.002 * (part.at[-1] - part.at[0])
+    for column, (name, ax) in enumerate(zip(part.features, axes, strict=False)):
+        if part.expected is not None:  # coarse scales have one only every few samples
+            there = np.isfinite(part.expected[:, column])
+            ax.plot(part.at[there], part.expected[there, column], color=SKY, lw=2.2)
+        ax.plot(part.at, part.observed[:, column], color=INK, lw=0.8)
+        ax.set_ylabel(textwrap.fill(name, 16), fontsize=9)
+        ax.yaxis.set_major_formatter(ticker.FuncFormatter(_quantity))
+    level, threshold = np.asarray(part.level, np.float64), np.asarray(part.threshold, np.float64)
+    usual = float(np.nanmedian(threshold)) if np.isfinite(threshold).any() else 1.0
+    top = max(2.5 * usual, 1.0)
+    axes[-1].plot(part.at, np.minimum(level, top), color=INK, lw=0.8)
+    axes[-1].plot(part.at, threshold, color=INK, lw=1.2, ls="--")
+    axes[-1].set_ylim(0, 1.25 * top)
+    axes[-1].set_ylabel("level", fontsize=9)
+    for first, last, good in part.episodes:
+        bar = [(first, max(last - first, least))]
+        axes[-1].broken_barh(bar, (1.08 * top, 0.12 * top), color=BLUE if good else RED)
+    for ax in axes:
+        for first, last in part.truth:
+            ax.axvspan(first, max(last, first + least), color=ORANGE, alpha=0.35, lw=0)
+        ax.tick_params(labelsize=8.5)
+        _plain(ax)
+    axes[-1].set_xlim(part.at[0], part.at[-1])
+    axes[-1].set_xlabel(part.unit, fontsize=9)
+    handles: list[Any] = [Line2D([], [], color=INK, lw=1.2, label="observed; level")]
+    if part.expected is not None:
+        handles.append(Line2D([], [], color=SKY, lw=2.4, label="expected"))
+    handles += [
+        Line2D([], [], color=INK, lw=1.2, ls="--", label="threshold"),
+        Patch(facecolor=ORANGE, alpha=0.35, label="true anomaly"),
+        Patch(facecolor=BLUE, label="episode, true"),
+        Patch(facecolor=RED, label="episode, false"),
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=6, frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def classes(parts: Mapping[str, NDArray[np.floating]], label: str, threshold: float) -> bytes:
+    """Densities of one value by class on a log axis, with the threshold. SVG."""
+    figure = Figure(figsize=(6.4, 3.1), layout="constrained")
+    ax = figure.subplots()
+    top = 3.0 * threshold
+    bins = np.linspace(0, top, 70)
+    for (name, values), color in zip(parts.items(), (BLUE, RED, GREY), strict=False):
+        if len(values):
+            heights = np.histogram(np.clip(values, 0, top), bins)[0] / len(values)
+            ax.stairs(heights, bins, color=color, lw=1.6, label=f"{name} ({len(values):,})")
+    ax.axvline(threshold, color=INK, lw=1.4, ls="--", label="threshold")
+    ax.set_yscale("log")
+    ax.set_xlabel(f"{label}, cut at {top:g}", fontsize=9)
+    ax.set_ylabel("share of samples", fontsize=9)
+    ax.legend(frameon=False, fontsize=8.5)
+    ax.tick_params(labelsize=8.5)
+    _plain(ax)
+    return _svg(figure)
+
+
+def curve(
+    x: Sequence[float],
+    y: Sequence[float],
+    labels: tuple[str, str],
+    point: tuple[float, float],
+    chance: tuple[Sequence[float], Sequence[float]],
+) -> bytes:
+    """One curve in the unit square, where the product's threshold lies, and pure chance. SVG."""
+    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
+    ax = figure.subplots()
+    ax.plot(*chance, color=GREY, lw=1, ls=":", label="chance")
+    ax.plot(x, y, color=BLUE, lw=1.8, label="all thresholds", drawstyle="steps-post")
+    ax.plot(*point, "o", color=RED, ms=7, label="the threshold in use")
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_xlabel(labels[0], fontsize=9)
+    ax.set_ylabel(labels[1], fontsize=9)
+    ax.legend(frameon=False, fontsize=8.5, loc="best")
+    ax.tick_params(labelsize=8.5)
+    _plain(ax)
+    return _svg(figure)
+
+
+def losses(history: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
+    """Training and validation loss of each pass, one chart a scale. SVG."""
+    figure = Figure(figsize=(4.2 * max(1, len(history)), 3.1), layout="constrained")
+    axes = figure.subplots(1, len(history), squeeze=False)[0]
+    for (scale, lines), ax in zip(history.items(), axes, strict=True):
+        for (name, values), color in zip(lines.items(), (BLUE, RED, GREY), strict=False):
+            ax.plot(np.arange(1, len(values) + 1), values, color=color, lw=1.6, label=name)
+        ax.set_title(f"scale {scale}", loc="left", fontsize=9.5, color=INK)
+        ax.set_yscale("log")
+        ax.set_xlabel("pass over the training windows", fontsize=9)
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        ax.legend(frameon=False, fontsize=8.5)
+        ax.tick_params(labelsize=8.5)
+        _plain(ax)
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "report"}):  # this and no date: equal data, equal files
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
 
 
 def _shade(ax: Axes, faults: Sequence[Span]) -> None:
