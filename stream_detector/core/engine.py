@@ -207,6 +207,8 @@ class Engine:
             result.details.append(_detail(piece, samples))
         moves = job.tracker.run(segments.row, segments.start, segments.count, segments.of, samples)
         job.outcome[piece.place] = admitted.outcome
+        job.level[piece.place] = np.nan  # a series that starts anew may judge a sample again
+        job.anomalous[piece.place] = False
         job.level[piece.place[admitted.at]] = level
         job.anomalous[piece.place[admitted.at]] = moves.anomalous
 

@@ -296,3 +296,17 @@ def test_a_dropped_partition_is_forgotten() -> None:
     made.process([samples(noise(10))])
     made.drop(Partition("t", 0))
     assert sum(made.series().values()) == 0
+
+
+def test_a_hole_right_after_a_series_learnt_anew_leaves_no_verdict_of_its_old_life() -> None:
+    values = np.random.default_rng(0).normal(size=(600, 2))
+    values[150:] += 40
+    values[331:, 0] = np.nan  # three hours after the step
+    policy = Policy(level=5.0, regime_change_after=3 * HOUR)
+    made = engine(policy, features=("a", "b"), known=KNOWN)
+    result = made.process([batch(["s"] * 600, np.arange(600) * STEP, values)])
+    assert (Kind.ANOMALY, Status.CLOSED, "regime_change") in kinds(result)
+    verdicts = result.verdicts[0]
+    assert (verdicts.outcome[331:] == Outcome.UNHELD).all()
+    assert np.isnan(verdicts.level[331:]).all()
+    assert not verdicts.anomalous[331:].any()
