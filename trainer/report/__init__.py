@@ -29,7 +29,7 @@ def render(scores: Scored, body: dict[str, Any]) -> str:
         facts.summary(scores, body),
         moments.overview(scores),
         moments.closeups(scores),
-        quality.table(body),
+        quality.table(body, scores.about.bundle.get("scales", [])),
         quality.confusion(body),
         quality.curves(scores, body),
         quality.distributions(scores, body),

@@ -8,6 +8,8 @@ from trainer import metrics, pictures
 from trainer.report import page
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trainer.scored import Scored
 
 UNLABELLED = (
@@ -16,8 +18,8 @@ UNLABELLED = (
 )
 
 
-def table(body: dict[str, Any]) -> page.Section:
-    """All measures, with what each one asks."""
+def table(body: dict[str, Any], scales: Sequence[int]) -> page.Section:
+    """All measures, with what each one asks. `scales`: of the bundle."""
     html = ""
     if "points" in body:
         rows = []
@@ -75,6 +77,12 @@ def table(body: dict[str, Any]) -> page.Section:
             *([["all", errors["mse"], errors["mae"]]] if len(errors["features"]) != 1 else []),
         ],
     )
+    if min(scales, default=1) > 1:
+        html += page.paragraph(
+            f"At the finest scale the model expects means of {min(scales)} samples; errors are "
+            "those of the newest sample against that mean.",
+            "note",
+        )
     return page.Section("metrics", "Metrics", html)
 
 
@@ -221,7 +229,7 @@ def magnitudes(body: dict[str, Any]) -> page.Section:
     )
     rows = body["recall_by_magnitude"]
     if not rows:
-        text = "The labels say nothing of how large the anomalies are (key `magnitude`)."
+        text = "The labels say nothing of how large the anomalies are (their key is magnitude)."
         return page.Section("delay", "Delay and magnitude", html + page.paragraph(text, "note"))
     html += page.table(
         "Recall by magnitude of the anomaly",
