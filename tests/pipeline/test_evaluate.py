@@ -8,9 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from stream_detector.adapters.torch_scorer import load_model
+from stream_detector.bundle import Registry
 from trainer.cli import run
-from trainer.data import DataError
-from trainer.evaluate import label_column, read_labels
+from trainer.config import Data
+from trainer.data import DataError, load
+from trainer.evaluate import label_column, read_labels, scored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,3 +128,81 @@ def test_stretches_of_a_label_column_are_joined_by_series(files: Path) -> None:
         (start + STEP * 2600, start + STEP * 2659),
         (start + STEP * 2850, start + STEP * 2851),
     ]
+
+
+def test_a_report_made_again_from_saved_scores_says_the_same(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, again = tmp_path / "first.html", tmp_path / "again.html"
+    scores, review = tmp_path / "scores.parquet", tmp_path / "review.csv"
+    outputs = ["--report", str(first), "--scores", str(scores), "--review", str(review)]
+    body = evaluate(files, capsys, "--label-column", "fault", *outputs)
+    arguments = ["evaluate", "--from-scores", str(scores), "--report", str(again)]
+    assert run([*arguments, "--json"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out) == body
+    assert again.read_text() == first.read_text()
+    assert len(review.read_text().splitlines()) == 2001
+    assert run(arguments) == 0
+    assert "events: precision" in capsys.readouterr().out
+
+
+def test_labelled_files_get_every_measure(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = evaluate(files, capsys, "--label-column", "fault")
+    events, ranks, points = body["event_wise"], body["ranks"], body["points"]
+    assert isinstance(events, dict)
+    assert isinstance(ranks, dict)
+    assert isinstance(points, dict)
+    assert (events["anomalies"], events["found"], events["gap_samples"]) == (2, 2, 0)
+    assert ranks["roc_auc"] > 0.8
+    assert 0 < ranks["vus_pr"] <= 1
+    assert points["specificity"] > 0.9
+    assert {"confusion", "classification_report", "detection_delay", "errors"} <= set(body)
+
+
+def test_what_was_observed_and_expected_is_kept_for_every_window(files: Path) -> None:
+    registry = Registry(files / "registry")
+    data = load(files / "later.csv", Data(features=["temp"]))
+    result = scored(load_model(registry.load(), device="cpu", threads=1), data, None)
+    assert [name for name, _ in result.parts()] == ["a", "b"]
+    for (_, rows), one in zip(result.parts(), data.series, strict=True):
+        np.testing.assert_allclose(result.observed[rows], one.values, rtol=1e-5)
+        for values in (result.expected[rows], result.contribution[rows], result.score[rows]):
+            assert np.isnan(values[:59]).all()
+            assert np.isfinite(values[59:]).all()
+    np.testing.assert_allclose(result.contribution[-1].sum(), 1, rtol=1e-4)
+    quiet = np.abs(result.observed - result.expected)[1100:, 0]
+    assert np.median(quiet) < 5  # the wave swings by 20
+    assert not result.label.any()
+    assert not result.labelled
+
+
+def test_files_of_the_ucr_archive_are_judged_behind_their_training_part(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "009_UCR_Anomaly_WAVE_1000_1600_1660.csv"
+    values = wave("a", 3000)[1000:]
+    path.write_text("temp\n" + "\n".join(f"{value:.4f}" for value in values) + "\n")
+    capsys.readouterr()
+    bundle = str(files / "registry")
+    assert run(["evaluate", "--json", "--bundle", bundle, "--data", str(path)]) == 0
+    body = msgspec.json.decode(capsys.readouterr().out)
+    assert (body["labelled"], body["recall"], body["counted"]) == (1, 1.0, 1000)
+    assert body["anomalous_samples"] == 60
+    assert "names of the files" in body["labels_from"]
+
+
+def test_arguments_that_do_not_fit_together_exit_with_2(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(files / "later.csv")
+    for arguments in (
+        [],
+        ["--data", data],
+        ["--from-scores", data, "--data", data],
+        ["--bundle", str(files / "registry"), "--data", data, "--scores", "scores.txt"],
+    ):
+        assert run(["evaluate", *arguments]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert run(["evaluate", "--from-scores", data]) == 1
+    assert "not scores saved by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
