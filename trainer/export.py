@@ -8,6 +8,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from stream_detector.ports import Scores
 from trainer.preprocess import CLIP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("reconstruction", "newest", "stuck")
 """The experts that every exported module returns, by column."""
+
+HISTORY = "history.json"
+"""The file of a bundle that holds {SCALE: {"train": [...], "validation": [...]}} by pass."""
 
 TILE = 256
 GOLDEN_NORMAL, GOLDEN_SHIFTED, GOLDEN_SPIKY = 256, 64, 64
@@ -184,10 +188,19 @@ def golden(
 
 
 def bundle_files(
-    modules: Mapping[int, bytes], series: SeriesTable, golden_windows: Mapping[int, Golden]
+    modules: Mapping[int, bytes],
+    series: SeriesTable,
+    golden_windows: Mapping[int, Golden],
+    history: Mapping[int, Sequence[tuple[float, float]]],  # losses: training, validation
 ) -> dict[str, bytes]:
-    """Every file of the bundle but the manifest."""
+    """Every file of the bundle but the manifest. No detector reads the history of the losses."""
+    losses = {
+        str(scale): {"train": [one[0] for one in passes], "validation": [one[1] for one in passes]}
+        for scale, passes in history.items()
+        if passes
+    }
     return {
+        **({HISTORY: msgspec.json.encode(losses)} if losses else {}),
         **{module_name(scale): data for scale, data in modules.items()},
         SERIES: series.to_bytes(),
         GOLDEN: golden_to_bytes(golden_windows),

@@ -78,6 +78,7 @@ def train(
     modules: dict[int, bytes] = {}
     metrics: dict[str, float] = {}
     seconds: dict[str, float] = {}
+    history: dict[int, list[tuple[float, float]]] = {}
     for scale in scales:
         windows = normalised_windows(
             parts.train, scaling, scale,
@@ -90,6 +91,7 @@ def train(
         metrics[f"validation_error_{scale}"] = fitted.validation_error
         metrics[f"epochs_{scale}"] = float(fitted.epochs)
         seconds[str(scale)] = fitted.seconds
+        history[scale] = fitted.history
 
     scorer = export.Scripted(modules)
     experts = experts_of(scales, config.calibration.smoothing)
@@ -102,6 +104,7 @@ def train(
         modules,
         result.series,
         {scale: _golden(scorer, scale, parts, scaling) for scale in scales},
+        history,
     )
     manifest = export.manifest(
         created=now or dt.datetime.now(dt.UTC),

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -126,6 +127,43 @@ def test_a_time_limit_ends_the_fit_after_the_pass_that_reaches_it() -> None:
     assert fitted.epochs == 3
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+def test_every_loss_and_optimiser_descends_and_the_history_tells_it(
+    loss: Literal["mse", "mae", "huber"], optimizer: Literal["adam", "adamw", "rmsprop"]
+) -> None:
+    parts = split(fleet(800).series[:1], Split())
+    scaling = fit_scaling(parts.train, 1, "standard")
+    windows = normalised_windows(parts.train, scaling, 1)
+    config = Fit(
+        epochs=4, loss=loss, optimizer=optimizer, learning_rate=0.003, threads=1, device="cpu"
+    )
+    fitted = fit(windows, windows, ModelChoice(name="dense_autoencoder"), config, quiet=True)
+    assert len(fitted.history) == fitted.epochs == 4
+    assert fitted.history[-1][0] < 0.7 * fitted.history[0][0]
+    assert (fitted.train_error, fitted.validation_error) in fitted.history
+
+
+def test_spikes_in_the_training_data_bend_huber_less_than_squares() -> None:
+    clean = wave(1600)
+    spiked = clean.copy()
+    spiked[np.random.default_rng(1).choice(1120, 56, replace=False)] += 12.0
+    parts = split([series("s", spiked)], Split())
+    scaling = fit_scaling(split([series("s", clean)], Split()).train, 1, "standard")
+    windows = normalised_windows(parts.train, scaling, 1)
+    calm = normalised_windows(parts.validation, scaling, 1)
+    errors = []
+    losses: tuple[Literal["mse"], Literal["huber"]] = ("mse", "huber")
+    for loss in losses:
+        config = Fit(epochs=8, patience=8, loss=loss, threads=1, device="cpu")
+        fitted = fit(windows, windows, ModelChoice(name="dense_autoencoder"), config, quiet=True)
+        x = torch.from_numpy(calm.take(np.arange(len(calm))))
+        with torch.inference_mode():
+            errors.append(torch.nn.functional.mse_loss(fitted.model(x), x).item())
+    squares, huber = errors
+    assert huber < 0.8 * squares
+
+
 def test_an_unknown_model_or_option_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"model\.name: 'transformer' is unknown; there are lstm"):
         models.build("transformer", 1, {})
@@ -160,7 +198,12 @@ def test_a_bundle_of_two_scales_round_trips_through_the_registry(
     assert manifest.training.start == "2025-11-27T00:00:00.000+00:00"
     assert list(bundle.series.row) == ["pump"]
     assert bundle.series.interval.tolist() == [60_000]
+    losses = json.loads((bundle.path / "history.json").read_bytes())
     for scale in (1, 4):
+        assert [len(losses[str(scale)][part]) for part in ("train", "validation")] == [2, 2]
+        assert (
+            min(losses[str(scale)]["validation"]) == manifest.metrics[f"validation_error_{scale}"]
+        )
         assert bundle.golden(scale).windows.shape == (384, 60, 2)
         assert np.isfinite(bundle.golden(scale).scores).all()
 
