@@ -1,4 +1,7 @@
-"""A fitted model -> TorchScript and a bundle. All that the trainer knows of torch.jit is here."""
+"""A fitted model -> TorchScript and a bundle. All that the trainer knows of torch.jit is here,
+
+but for one question that models/recurrent.py asks: whether it is being compiled.
+"""
 
 from __future__ import annotations
 
