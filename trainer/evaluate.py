@@ -122,7 +122,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     """What people want to know of a bundle, from its manifest."""
     manifest = bundle.manifest
     facts: dict[str, Any] = msgspec.to_builtins(manifest)
-    for name in ("levels", "format_version", "window", "tolerance", "files"):
+    for name in ("levels", "format_version", "window", "tolerance", "files", "sha256"):
         facts.pop(name, None)
     return facts
 

@@ -267,7 +267,7 @@ def track(part: Track) -> bytes:
             there = np.isfinite(part.expected[:, column])
             ax.plot(part.at[there], part.expected[there, column], color=SKY, lw=2.2)
         ax.plot(part.at, part.observed[:, column], color=INK, lw=0.8)
-        ax.set_ylabel(textwrap.fill(name, 16), fontsize=9)
+        ax.set_ylabel(textwrap.fill(name, 18), fontsize=8.5)
         ax.yaxis.set_major_formatter(ticker.FuncFormatter(_quantity))
     level, threshold = np.asarray(part.level, np.float64), np.asarray(part.threshold, np.float64)
     usual = float(np.nanmedian(threshold)) if np.isfinite(threshold).any() else 1.0
@@ -278,7 +278,7 @@ def track(part: Track) -> bytes:
     axes[-1].set_ylabel("level", fontsize=9)
     for first, last, good in part.episodes:
         bar = [(first, max(last - first, least))]
-        axes[-1].broken_barh(bar, (1.08 * top, 0.12 * top), color=BLUE if good else RED)
+        axes[-1].broken_barh(bar, (1.08 * top, 0.12 * top), color=BLUE if good else RED, zorder=4)
     for ax in axes:
         for first, last in part.truth:
             ax.axvspan(first, max(last, first + least), color=ORANGE, alpha=0.35, lw=0)
@@ -351,6 +351,9 @@ def losses(history: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
             ax.plot(np.arange(1, len(values) + 1), values, color=color, lw=1.6, label=name)
         ax.set_title(f"scale {scale}", loc="left", fontsize=9.5, color=INK)
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+        ax.yaxis.set_major_formatter(ticker.FuncFormatter(_quantity))
+        ax.yaxis.set_minor_formatter(ticker.NullFormatter())
         ax.set_xlabel("pass over the training windows", fontsize=9)
         ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         ax.legend(frameon=False, fontsize=8.5)

@@ -75,7 +75,10 @@ def training(scores: Scored) -> page.Section:
         html = page.figure(
             pictures.losses(about.history), f"Training and validation loss, {last}.", last
         )
-    rows = [[name, value] for name, value in about.bundle.get("metrics", {}).items()]
+    rows = [
+        [name, int(value) if float(value).is_integer() else value]
+        for name, value in about.bundle.get("metrics", {}).items()
+    ]
     if rows:
         html += page.table("What training left in the bundle", ["value", "number"], rows)
     return page.Section("training", "Training", html)
@@ -90,7 +93,7 @@ def configuration(scores: Scored, body: dict[str, Any]) -> page.Section:
     html = page.table(
         "Data", ["what", "value"], [[key, _text(value)] for key, value in data.items()]
     )
-    bundle = {key: value for key, value in about.bundle.items() if key not in {"metrics", "sha256"}}
+    bundle = {key: value for key, value in about.bundle.items() if value != "" and key != "metrics"}
     html += page.table(
         "Bundle", ["what", "value"], [[key, _text(value)] for key, value in bundle.items()]
     )
@@ -106,4 +109,6 @@ def _text(value: Any) -> str:
         return ("; " if nested else ", ").join(_text(part) for part in value) or "none"
     if value is None:
         return page.NONE
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -34,7 +34,8 @@ caption { text-align: left; color: #444; padding-bottom: .3rem; }
 th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid #e4e4e4; }
 th { font-weight: 600; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
 td.t { overflow-wrap: anywhere; min-width: 10rem; }
 figure { margin: .5rem 0; }
 figcaption { color: #444; font-size: .92rem; }
