@@ -83,7 +83,11 @@ def serve(
         telemetry = Fanout(prometheus, health)
 
         registries = {route.name or route.match: Path(route.registry) for route in config.routes}
-        models = {group: load(Registry(path).load()) for group, path in registries.items()}
+        models = {}
+        for group, path in registries.items():
+            if stop():
+                return  # asked to end while starting: nothing was read yet
+            models[group] = load(Registry(path).load())
         features = {group: model.bundle.manifest.features for group, model in models.items()}
         for group, model in models.items():
             prometheus.metrics.declare(group, model.bundle.manifest.scales)
@@ -105,6 +109,8 @@ def serve(
         if config.store.url is not None:
             store = open_store(config, features)
             stack.callback(store.close)
+        if stop():
+            return
         source, sink = connect(config)
         stack.callback(sink.close)
         stack.callback(source.close)
