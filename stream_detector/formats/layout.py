@@ -78,6 +78,8 @@ class Layout:
         """The record's key as text. Raises Unusable."""
         if record.key is None:
             raise Unusable(Reason.MISSING_FIELD, "the record has no key to take the series from")
+        if not record.key:
+            raise Unusable(Reason.BAD_SERIES, "the record's key is empty")
         try:
             return record.key.decode()
         except UnicodeDecodeError as error:
@@ -102,10 +104,7 @@ class Layout:
     def _name(self, tree: dict[str, Any], path: Path, record: Record) -> str:
         """The series name, or a part of it."""
         if path == KEY:
-            text = self.key(record)
-            if not text:
-                raise Unusable(Reason.BAD_SERIES, "the record's key is empty")
-            return text
+            return self.key(record)
         value = look_up(tree, path)
         name = ".".join(path)
         if value is None:

@@ -186,7 +186,8 @@ def _process(jars: Path) -> Iterator[str]:
         properties.write_text(lines, "utf-8")
         java = ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         java += ["-cp", str(jars / "*")]
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # A first byte of zero: an id that begins with a dash would be taken for an option.
+        cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         formatting = ["format", "-t", cluster, "-c", str(properties)]
         subprocess.run(
             [*java, "kafka.tools.StorageTool", *formatting],

@@ -427,3 +427,14 @@ def test_fields_that_cannot_be_used_are_refused_at_the_start(
         decoder(**fields)
     assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fields", [{"series": "key"}, {"series": None, "template": "{key}/{id}"}])
+def test_an_empty_key_gives_no_series_name_alone_or_in_a_template(fields: dict[str, Any]) -> None:
+    decoder = JsonDecoder(
+        Fields(**fields), max_record_bytes=1000, max_samples=10, max_series_length=50
+    )
+    empty = Record("t", 0, 0, 0, b"", b'{"id": "a", "timestamp": 1, "value": 2}')
+    assert decoder.decode([empty])[1][0].reason is Reason.BAD_SERIES
+    named = empty._replace(key=b"k")
+    assert decoder.decode([named])[0][0].series in {"k", "k/a"}
