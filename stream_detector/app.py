@@ -147,8 +147,8 @@ class Loop:
         outcome = self._engine.serve(group, Model(model.bundle, timed))
         if outcome == "incompatible":
             _log.error(
-                "group %s: bundle %s has other features, scales or smoothing than the one that "
-                "serves; it is not swapped in live, restart the detector to use it",
+                "group %s: bundle %s has other features, scales, smoothing or transforms than the "
+                "one that serves; it is not swapped in live, restart the detector to use it",
                 group,
                 model.bundle.version,
             )

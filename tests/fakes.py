@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,15 @@ from stream_detector.bundle import (
     Transform,
 )
 from stream_detector.ports import Model, Scores
-from stream_detector.records import Batch, Partition
+from stream_detector.records import (
+    AnomalyEvent,
+    Batch,
+    Kind,
+    Maturity,
+    Partition,
+    Severity,
+    Status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,6 +122,31 @@ def model(
         torch="none",
     )
     return Model(Bundle(Path("memory"), manifest, table, {}), scorer or NumpyScorer())
+
+
+def event(**changes: Any) -> AnomalyEvent:
+    """An anomaly that opens, but for what is changed."""
+    usual: dict[str, Any] = {
+        "source": "test",
+        "series": "pump-7",
+        "kind": Kind.ANOMALY,
+        "status": Status.OPENED,
+        "at": 1_000,
+        "seq": 0,
+        "started_at": 1_000,
+        "window_start": 0,
+        "window_end": 1_000,
+        "scale": 1,
+        "severity": Severity.MINOR,
+        "level": 5.0,
+        "threshold": 4.0,
+        "score": 2.0,
+        "model_version": "v1",
+        "maturity": Maturity.MATURE,
+        "partition": PARTITION,
+        "offset": 7,
+    }
+    return AnomalyEvent(**(usual | changes))
 
 
 def batch(

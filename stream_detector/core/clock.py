@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from stream_detector.core.policy import Policy
 
-NEVER = -(2**62)
+NEVER, FOREVER = -(2**62), 2**62
+"""Before and after all times; far enough from the ends of int64 to be reckoned with."""
 
 
 class PartitionClock(NamedTuple):

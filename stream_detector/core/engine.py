@@ -13,6 +13,7 @@ import numpy as np
 
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import MATURE, judge
+from stream_detector.core.clock import FOREVER
 from stream_detector.core.episodes import Samples, Tracker, Who
 from stream_detector.core.intake import Intake
 from stream_detector.core.scoring import Scored, excesses, score
@@ -71,8 +72,8 @@ class Engine:
     def serve(self, group: str, model: Model) -> Literal["swapped", "incompatible"]:
         """From the next batch on this model serves the group.
 
-        A model of other features, scales or smoothing would make the state meaningless and is
-        refused: `incompatible`.
+        A model of other features, scales, smoothing or transforms would make the state
+        meaningless and is refused: `incompatible`.
         """
         serving = Serving(model, self._policy)
         old = self._serving.get(group)
@@ -226,7 +227,7 @@ class Engine:
     @staticmethod
     def _stops(piece: Piece, relearn: dict[int, int]) -> NDArray[np.int64]:
         """[n] the arrival with which the row of each starts anew; beyond all if it doesn't."""
-        stop = np.full(len(piece.place), 2**62)
+        stop = np.full(len(piece.place), FOREVER)
         for row, at in piece.admitted.restarts.items():
             stop[piece.arrivals.row == row] = at
         for row, sample in relearn.items():

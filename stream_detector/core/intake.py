@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.core.admission import Admitted, Arrivals, admit
+from stream_detector.core.clock import FOREVER
 from stream_detector.core.groups import ANY_TIME
 from stream_detector.core.windows import collect, learn
 from stream_detector.records import Outcome
@@ -133,7 +134,7 @@ class Intake:
             silence = int(deadline - slab.heard[row])
             events += job.tracker.close(row, int(slab.last_time[row]) + silence, "evicted")
             slab.remove(row)
-        slab.next_eviction = int(self._due(slab)[1].min(initial=2**62))
+        slab.next_eviction = int(self._due(slab)[1].min(initial=FOREVER))
 
     def _due(self, slab: Slab) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows in use and when each is forgotten; series that send rarely get more time."""

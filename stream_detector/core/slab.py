@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream_detector.core.clock import NEVER, PartitionClock
+from stream_detector.core.clock import FOREVER, NEVER, PartitionClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Slab:
         self.free: list[int] = []
         self.open: dict[int, Episode] = {}
         self.clock = PartitionClock()
-        self.next_eviction = 2**62  # no series is due before this time
+        self.next_eviction = FOREVER  # no series is due before this time
         self._columns = self._layout()
         for name, (dtype, shape, _) in self._columns.items():
             setattr(self, name, np.empty((0, *shape), dtype))

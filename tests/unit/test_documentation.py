@@ -29,16 +29,11 @@ from stream_detector.config import (
 from stream_detector.formats.events import dead_letter
 from stream_detector.formats.json import JsonDecoder
 from stream_detector.records import (
-    AnomalyEvent,
-    Kind,
-    Maturity,
-    Partition,
     Reason,
     Record,
     Rejected,
-    Severity,
-    Status,
 )
+from tests.fakes import event
 from trainer.cli import app as trainer
 from trainer.config import TrainerConfig
 
@@ -60,26 +55,7 @@ DEFAULTS: dict[str, Any] = msgspec.to_builtins(
     )
 )
 
-EVENT = AnomalyEvent(
-    source="stream-detector",
-    series="pump",
-    kind=Kind.ANOMALY,
-    status=Status.OPENED,
-    at=0,
-    seq=0,
-    started_at=0,
-    window_start=0,
-    window_end=0,
-    scale=1,
-    severity=Severity.MINOR,
-    level=5.0,
-    threshold=4.0,
-    score=1.0,
-    model_version="v1",
-    maturity=Maturity.MATURE,
-    partition=Partition("sensors", 0),
-    offset=0,
-)
+EVENT = event()
 
 
 def blocks(language: str) -> list[str]:

@@ -23,34 +23,26 @@ from stream_detector.formats.events import (
 )
 from stream_detector.records import (
     UNKNOWN_TIME,
-    AnomalyEvent,
-    Kind,
-    Maturity,
     Partition,
     Reason,
     Record,
     Rejected,
     Severity,
-    Status,
 )
+from tests.fakes import event
 
-EVENT = AnomalyEvent(
+EVENT = event(
     source="plant 3",
     series="plant-3/pümp-7",
-    kind=Kind.ANOMALY,
-    status=Status.OPENED,
     at=1_764_201_600_123,
-    seq=0,
     started_at=1_764_201_600_123,
     window_start=1_764_198_000_000,
     window_end=1_764_201_600_123,
     scale=4,
     severity=Severity.MAJOR,
     level=5.25,
-    threshold=4.0,
     score=1.5,
     model_version="20261122-1",
-    maturity=Maturity.MATURE,
     partition=Partition("samples", 2),
     offset=17,
     observed={"temp": 81.25},

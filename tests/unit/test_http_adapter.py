@@ -16,16 +16,13 @@ from stream_detector.adapters.telemetry import Fanout
 from stream_detector.config import Http
 from stream_detector.ports import Progress
 from stream_detector.records import (
-    AnomalyEvent,
     Kind,
-    Maturity,
     Partition,
     Reason,
     Record,
     Rejected,
-    Severity,
-    Status,
 )
+from tests import fakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,26 +149,7 @@ def test_a_member_that_lost_its_partitions_stays_ready(
 
 
 def test_the_page_shows_the_state_and_escapes_it(server: HttpServer, health: HealthState) -> None:
-    event = AnomalyEvent(
-        source="s",
-        series="a",
-        kind=Kind.FLATLINE,
-        status=Status.OPENED,
-        at=1,
-        seq=0,
-        started_at=1,
-        window_start=0,
-        window_end=1,
-        scale=1,
-        severity=Severity.MINOR,
-        level=1.0,
-        threshold=1.0,
-        score=1.0,
-        model_version="v1",
-        maturity=Maturity.MATURE,
-        partition=Partition("t", 0),
-        offset=0,
-    )
+    event = fakes.event(series="a", kind=Kind.FLATLINE)
     rejected = Rejected(Reason.EMPTY, "", Record("t", 0, 0, 0, None, None))
     telemetry = Fanout(health)
     for _ in range(2):

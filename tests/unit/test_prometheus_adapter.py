@@ -29,6 +29,7 @@ from stream_detector.records import (
     Severity,
     Status,
 )
+from tests.fakes import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,26 +40,7 @@ PREFIX = "stream_detector_"
 def an_event(
     status: Status = Status.OPENED, severity: Severity = Severity.MAJOR, series: str = "pump-7"
 ) -> AnomalyEvent:
-    return AnomalyEvent(
-        source="test",
-        series=series,
-        kind=Kind.ANOMALY,
-        status=status,
-        at=1_000,
-        seq=0,
-        started_at=1_000,
-        window_start=0,
-        window_end=1_000,
-        scale=1,
-        severity=severity,
-        level=5.0,
-        threshold=4.0,
-        score=2.0,
-        model_version="v1",
-        maturity=Maturity.MATURE,
-        partition=Partition("sensors", 0),
-        offset=7,
-    )
+    return event(status=status, severity=severity, series=series)
 
 
 def scores(
