@@ -308,8 +308,8 @@ def test_a_service_that_is_stopped_halfway_goes_on_where_it_stopped(place: Place
 def test_new_models_are_served_and_broken_ones_refused_while_no_sample_is_skipped(
     place: Place,
 ) -> None:
-    old, new = place.registry.versions()
-    assert place.registry.current() == old
+    old = place.registry.current()
+    (new,) = set(place.registry.versions()) - {old}
     pieces = iter(samples(at, at + 10) for at in range(0, STEPS, 10))
     with place.service(store={"url": str(place.folder / "store")}) as service:
         service.ready()
