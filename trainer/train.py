@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import torch
 
-from stream_detector.bundle import WINDOW, Registry, TrainingData, Transform
+from stream_detector.bundle import (
+    SERIES,
+    WINDOW,
+    Bundle,
+    Registry,
+    SeriesTable,
+    TrainingData,
+    Transform,
+)
 from stream_detector.core.transforms import transformed
 from trainer import experts, export
 from trainer.calibrate import at_scale, calibrate, experts_of, score_runs
@@ -170,6 +179,12 @@ def expert_rules(config: TrainerConfig) -> list[ExpertRule]:
         ExpertRule(name=name, smoothing=smoothing if name == "reconstruction" else 1)
         for name in experts.OF_THE_MODEL
     ]
+
+
+def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
+    """The bundle as a detector would read it, though nothing is on disk."""
+    series = SeriesTable.from_bytes(trained.files[SERIES])
+    return Bundle(folder / trained.version, trained.manifest, series, trained.files)
 
 
 def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:
