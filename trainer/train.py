@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from stream_detector.bundle import WINDOW, Registry, TrainingData, Transform
+from stream_detector.config import ConfigError
 from stream_detector.core.transforms import transformed
 from trainer import export
 from trainer.calibrate import calibrate, experts_of, score_runs
@@ -65,6 +66,11 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
+    if config.calibration.threshold is not None and config.calibration.threshold.needs_labels:
+        raise ConfigError(
+            "calibration.threshold: f_beta needs labels, which this data lacks; leave it out, then "
+            "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
+        )
     rules = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
     series = [
         replace(one, values=transformed(rules, one.values, one.timestamp)) for one in data.series
