@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from trainer.data import DataError
 from trainer.extremes import tail_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -98,11 +99,12 @@ def choose(
         told = f"set directly; levels {source}"
         return Chosen(Threshold(method="level", value=rule.level, provenance=told), None)
     pooled = list(scores.values())
+    best_of_all = cache(lambda beta: best_f_beta(pooled, beta))
     if rule.scope == "global" or rule.error is not None:
-        found = _chosen(rule, pooled, pooled)
+        found = _chosen(rule, pooled, best_of_all)
         _refuse_nothing(rule, [found], source)
         return Chosen(_threshold(rule, [found], source, scores, {}, found.score), None)
-    each = [_chosen(rule, [scores[name]] if name in scores else [], pooled) for name in series]
+    each = [_chosen(rule, [scores[name]] if name in scores else [], best_of_all) for name in series]
     _refuse_nothing(rule, each, source)
     own = {name: found.score for name, found in zip(series, each, strict=True)}
     column = np.array(list(own.values()))
@@ -132,12 +134,14 @@ def best_f_beta(parts: Sequence[SeriesScores], beta: float) -> float:
 
 
 def _chosen(
-    rule: ScoreRule | ThresholdChoice, parts: Sequence[SeriesScores], pooled: Sequence[SeriesScores]
+    rule: ScoreRule | ThresholdChoice,
+    parts: Sequence[SeriesScores],
+    best_of_all: Callable[[float], float],  # beta -> the best score over all series
 ) -> Found:
-    """What a rule chooses for the series of `parts`; `pooled` are those of all series."""
+    """What a rule chooses for the series of `parts`."""
     votes = getattr(rule, "vote", None)
     if votes is not None:
-        found = [_chosen(one, parts, pooled) for one in votes.of]
+        found = [_chosen(one, parts, best_of_all) for one in votes.of]
         how = ", ".join(sorted({one.how for one in found if one.how}))
         return Found(vote([one.score for one in found], votes.least), how)
     if rule.error is not None:
@@ -146,7 +150,7 @@ def _chosen(
         own = best_f_beta(parts, rule.f_beta)
         if not parts or not np.isnan(own):
             return Found(own)
-        return Found(best_f_beta(pooled, rule.f_beta), "of all, where it has not both labels")
+        return Found(best_of_all(rule.f_beta), "of all, where it has not both labels")
     runs = [part.normal for part in parts if len(part.normal)]
     if not runs:
         return Found(NAN)
