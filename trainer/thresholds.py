@@ -166,7 +166,8 @@ def _of_normal(rule: ScoreRule, runs: Sequence[NDArray[np.float32]]) -> Found:
     elif rule.quantile is not None:
         score = np.quantile(together, rule.quantile)
     elif rule.maximum is not None:
-        score = rule.maximum * together.max()
+        largest = together.max()  # below zero where all scores are below their experts' tails
+        score = largest + (rule.maximum - 1) * abs(largest)
     else:
         assert rule.pot is not None
         tail = tail_of(runs)

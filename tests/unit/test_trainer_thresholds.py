@@ -12,7 +12,7 @@ from stream_detector.config import ConfigError
 from stream_detector.core.levels import just_above
 from tests.unit.trainer_cases import fleet, series
 from trainer.calibrate import RunScores, calibrate, experts_of
-from trainer.config import Calibration, Split, TrainerConfig
+from trainer.config import Calibration, ExpertRule, Split, TrainerConfig
 from trainer.data import DataError
 from trainer.extremes import LEAST_PEAKS, cluster_peaks, generalised_pareto, tail_of
 from trainer.preprocess import fit_scaling, split
@@ -274,10 +274,16 @@ def held_out(seed: int = 0) -> NDArray[np.float32]:
     return np.exp(np.random.default_rng(seed).normal(size=(3000, 2))).astype(np.float32)
 
 
+EXPERTS = experts_of(
+    {1: ["reconstruction", "newest"]},
+    [ExpertRule(name="reconstruction"), ExpertRule(name="newest")],
+)
+
+
 def calibrated(runs: list[RunScores], rule: ThresholdChoice) -> Any:
     data = [series(f"s{i}", np.arange(200.0)) for i in range(2)]
     scaling = fit_scaling(split(data, Split()).train, 2, "standard")
-    return calibrate(runs, experts_of([1], 1)[:2], data, scaling, Calibration(threshold=rule))
+    return calibrate(runs, EXPERTS, data, scaling, Calibration(threshold=rule))
 
 
 def test_the_bundle_gets_the_scores_that_the_engine_would_have_seen() -> None:
