@@ -19,6 +19,7 @@ from trainer.fit_command import fit
 from trainer.refresh_command import Ports
 from trainer.refresh_command import register as register_refresh
 from trainer.registry_commands import list_versions, promote, rollback
+from trainer.tune_command import register as register_tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,7 @@ def _ports() -> Ports:
 
 register_refresh(app, _ports)
 register_evaluate(app, _ports)
+register_tune(app, _ports)
 
 
 def run(arguments: Sequence[str]) -> int:

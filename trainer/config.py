@@ -11,6 +11,7 @@ from msgspec import Meta, field
 
 from stream_detector.config import Count, Positive, Section, Text, ThresholdRule
 from trainer.refresh_config import Refresh
+from trainer.tune_config import Tune
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 
@@ -163,3 +164,6 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     refresh: Annotated[
         Refresh, Meta(description="From the normal store to a new model; `fit` ignores it.")
     ] = Refresh()
+    tune: Annotated[
+        Tune, Meta(description="Which recipe fits this data best; only `tune` reads it.")
+    ] = Tune()

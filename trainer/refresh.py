@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from stream_detector.bundle import SERIES, Bundle, BundleError, SeriesTable
+from stream_detector.bundle import BundleError
 from stream_detector.config import milliseconds
 from stream_detector.core.policy import Policy
 from trainer.data import DataError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from stream_detector.bundle import Registry
+    from stream_detector.bundle import Bundle, Registry
     from stream_detector.ports import Model, Stored, StoreReader
     from trainer.config import TrainerConfig
     from trainer.store_data import Slices
@@ -157,7 +157,7 @@ def _compare(
     budget = config.calibration.alarm_budget
     # A fixed threshold is part of each bundle; a budget is asked of both alike.
     policy = Policy() if config.calibration.threshold else Policy(alarm_budget=budget)
-    challenger = measure(load(_in_memory(trained, registry)), stretches, cases, policy)
+    challenger = measure(load(trained.in_memory(registry.path)), stretches, cases, policy)
     old = measure(champion.model, stretches, cases, policy) if champion.model else None
     decision = decide(challenger, old, budget, gate)
     reason = decision.reason + champion.note
@@ -213,10 +213,3 @@ def _unlike(
                 "that; use `stream-trainer fit` and start the detectors anew"
             )
     return None
-
-
-def _in_memory(trained: Trained, registry: Registry) -> Bundle:
-    """The challenger as a bundle that is not on disk yet."""
-    path = registry.path / trained.version
-    series = SeriesTable.from_bytes(trained.files[SERIES])
-    return Bundle(path, trained.manifest, series, trained.files)

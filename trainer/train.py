@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from stream_detector.bundle import WINDOW, Registry, TrainingData, Transform
+from stream_detector.bundle import (
+    SERIES,
+    WINDOW,
+    Bundle,
+    Registry,
+    SeriesTable,
+    TrainingData,
+    Transform,
+)
 from stream_detector.core.transforms import transformed
 from trainer import export
 from trainer.calibrate import calibrate, experts_of, score_runs
@@ -31,9 +39,11 @@ from trainer.scales import Choice, choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from stream_detector.bundle import Golden, Manifest
     from trainer.data import Dataset, SeriesData
+    from trainer.fit import Fitted, OnPass
 
 GOLDEN_SOURCE = 4000
 """Held-out windows that the golden ones are drawn from, at most."""
@@ -55,6 +65,22 @@ class Trained:
     def version(self) -> str:
         return self.manifest.version
 
+    def in_memory(self, place: Path) -> Bundle:
+        """The bundle as it will be in `place`, a registry, before it is written there."""
+        table = SeriesTable.from_bytes(self.files[SERIES])
+        return Bundle(place / self.version, self.manifest, table, self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Series as the model will see them, cut in time."""
+
+    series: list[SeriesData]  # transformed, and long enough for every scale
+    left_out: list[str]
+    choice: Choice
+    parts: Parts
+    scaling: Scaling
+
 
 def train(
     data: Dataset,
@@ -65,33 +91,63 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
-    rules = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
+    prepared = prepare(data, config)
+    fitted = fit_scales(prepared, config, quiet=quiet)
+    return assemble(prepared, fitted, data.features, config, now=now)
+
+
+def prepare(data: Dataset, config: TrainerConfig) -> Prepared:
+    """Transform, leave out what is too short, cut, and find each series' scale."""
     series = [
-        replace(one, values=transformed(rules, one.values, one.timestamp)) for one in data.series
+        replace(one, values=transformed(_transforms(config), one.values, one.timestamp))
+        for one in data.series
     ]
     choice = chosen_scales(series, config)
-    scales = choice.scales
-    series, left_out = _long_enough(series, config, max(scales))
+    series, left_out = _long_enough(series, config, max(choice.scales))
     parts = split(series, config.split)
     scaling = fit_scaling(parts.train, len(series), config.scaling)
+    return Prepared(series, left_out, choice, parts, scaling)
 
-    modules: dict[int, bytes] = {}
-    metrics: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    history: dict[int, list[tuple[float, float]]] = {}
-    for scale in scales:
+
+def fit_scales(
+    prepared: Prepared,
+    config: TrainerConfig,
+    *,
+    quiet: bool = False,
+    on_pass: OnPass | None = None,
+) -> dict[int, Fitted]:
+    """One model for each scale, ascending; `on_pass` begins with pass 1 again for each."""
+    parts, scaling = prepared.parts, prepared.scaling
+    fitted = {}
+    for scale in prepared.choice.scales:
         windows = normalised_windows(
             parts.train, scaling, scale,
             stride=config.windows.stride, cap=config.windows.max_windows, seed=config.fit.seed,
         )  # fmt: skip
         validation = normalised_windows(parts.validation, scaling, scale)
-        fitted = fit(windows, validation, config.model, config.fit, quiet=quiet)
-        modules[scale] = export.script(fitted.model)
-        metrics[f"train_error_{scale}"] = fitted.train_error
-        metrics[f"validation_error_{scale}"] = fitted.validation_error
-        metrics[f"epochs_{scale}"] = float(fitted.epochs)
-        seconds[str(scale)] = fitted.seconds
-        history[scale] = fitted.history
+        fitted[scale] = fit(
+            windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass
+        )
+    return fitted
+
+
+def assemble(
+    prepared: Prepared,
+    fitted: Mapping[int, Fitted],
+    features: list[str],
+    config: TrainerConfig,
+    *,
+    now: dt.datetime | None = None,
+) -> Trained:
+    """Calibrate on the held-out part, and make the files of a bundle."""
+    series, parts, scaling = prepared.series, prepared.parts, prepared.scaling
+    scales = prepared.choice.scales
+    modules = {scale: export.script(one.model) for scale, one in fitted.items()}
+    metrics: dict[str, float] = {}
+    for scale, one in fitted.items():
+        metrics[f"train_error_{scale}"] = one.train_error
+        metrics[f"validation_error_{scale}"] = one.validation_error
+        metrics[f"epochs_{scale}"] = float(one.epochs)
 
     scorer = export.Scripted(modules)
     experts = experts_of(scales, config.calibration.smoothing)
@@ -104,12 +160,12 @@ def train(
         modules,
         result.series,
         {scale: _golden(scorer, scale, parts, scaling) for scale in scales},
-        history,
+        {scale: one.history for scale, one in fitted.items()},
     )
     manifest = export.manifest(
         created=now or dt.datetime.now(dt.UTC),
         files=files,
-        features=data.features,
+        features=features,
         scales=scales,
         normalisation=scaling.normalisation,
         experts=result.experts,
@@ -118,10 +174,15 @@ def train(
         model=config.model.name,
         metrics=metrics,
         training=_training(series),
-        scales_reason=choice.reason,
+        scales_reason=prepared.choice.reason,
     )
-    manifest = msgspec.structs.replace(manifest, transforms=rules)
-    return Trained(manifest, files, left_out, seconds)
+    manifest = msgspec.structs.replace(manifest, transforms=_transforms(config))
+    seconds = {str(scale): one.seconds for scale, one in fitted.items()}
+    return Trained(manifest, files, prepared.left_out, seconds)
+
+
+def _transforms(config: TrainerConfig) -> list[Transform]:
+    return [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
 
 
 def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> str:
