@@ -27,26 +27,29 @@ class Dimension(Section, frozen=True, kw_only=True):
         None
     )
 
-    def __post_init__(self) -> None:
-        if self.values is not None:
-            if (self.low, self.high, self.step, self.log) != (None, None, None, False):
-                raise ValueError("give either `values` or `low` and `high`")
-            if any(one in self.values[:place] for place, one in enumerate(self.values)):
-                raise ValueError("`values` holds one of them twice")
-            return
-        if self.low is None or self.high is None:
-            raise ValueError("give `values`, or both `low` and `high`")
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError("`low` must be less than `high`")
-        if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("`log` needs `low` above 0, and no `step`")
-        if self.step is None:
-            return
-        if not (math.isfinite(self.step) and self.step > 0):
-            raise ValueError("`step` must be above 0")
-        low, high, step = (Decimal(str(part)) for part in (self.low, self.high, self.step))
-        if (high - low) % step:
-            raise ValueError("`step` must lead from `low` to `high`")
+    def problem(self) -> str | None:
+        """Why nothing can be drawn from it, if so."""
+        if self.values is None:
+            return self._problem_of_range()
+        if (self.low, self.high, self.step, self.log) != (None, None, None, False):
+            return "give either `values` or `low` and `high`"
+        twice = any(one in self.values[:place] for place, one in enumerate(self.values))
+        return "`values` holds one of them twice" if twice else None
+
+    def _problem_of_range(self) -> str | None:
+        low, high, step = self.low, self.high, self.step
+        if low is None or high is None:
+            return "give `values`, or both `low` and `high`"
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            return "`low` must be less than `high`"
+        if self.log and (low <= 0 or step is not None):
+            return "`log` needs `low` above 0, and no `step`"
+        if step is None:
+            return None
+        if not (math.isfinite(step) and step > 0):
+            return "`step` must be above 0"
+        first, last, distance = (Decimal(str(part)) for part in (low, high, step))
+        return "`step` must lead from `low` to `high`" if (last - first) % distance else None
 
     @property
     def whole(self) -> bool:
@@ -112,3 +115,9 @@ class Tune(Section, frozen=True, kw_only=True):
     seed: Annotated[
         int, Meta(ge=0, description="Equal seeds choose equal recipes and inject equal anomalies.")
     ] = 0
+
+    def __post_init__(self) -> None:
+        for path, dimension in self.space.items():
+            problem = dimension.problem()
+            if problem is not None:
+                raise ValueError(f"space: {path}: {problem}")
