@@ -7,7 +7,6 @@ whoever measures a tuned bundle on later data measures it on data that chose not
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ from trainer.data import DataError, SeriesData
 from trainer.gate import measure, most_by_chance
 from trainer.inject import KINDS, inject
 from trainer.preprocess import split
-from trainer.train import assemble, fit_scales, prepare
+from trainer.train import assemble, fit_scales, in_memory, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,13 +67,13 @@ class Objective:
         """
         prepared = prepare(self._data, recipe)
         fitted = fit_scales(prepared, recipe, quiet=True, on_pass=on_pass)
-        error = float(np.mean([one.validation_error for one in fitted.values()]))
+        error = float(np.mean([one.fitted.validation_error for one in fitted.values()]))
         if self._kind == "validation_error":
             return Measured(error, {"validation_error": error})
         parts = replace(prepared.parts, held_out=prepared.parts.validation)
         seen = replace(prepared, parts=parts)
         trained = assemble(seen, fitted, self._data.features, recipe)
-        model = self._load(trained.in_memory(Path()))
+        model = self._load(in_memory(trained))
         if self._kind == "average_precision":
             return Measured(average_precision(model, self._cases), {"validation_error": error})
         return self._recall(model, recipe, error)

@@ -31,6 +31,8 @@ GIVEN = (
     "calibration.threshold",
 )
 """What every trial is measured by; trials that differ in it could not be compared."""
+AFTERWARDS = ("experts", "calibration")
+"""What comes after the fit, and leaves its error as it is."""
 INNER = 0.6180339887
 """A place in a range that is no whole number, to see whether a key takes others."""
 
@@ -103,7 +105,7 @@ class Space:
                     "it cannot be searched"
                 )
         like = self._base.tune.objective == "validation_error"
-        if like and path.startswith("calibration."):
+        if like and path.partition(".")[0] in AFTERWARDS:
             raise ConfigError(f"tune.space: {path} does not change the validation error")
 
     def _check_value(self, path: str, value: Any) -> None:
@@ -163,6 +165,8 @@ def contract(recipe: TrainerConfig) -> str:
         recipe.scaling,
         recipe.windows.scales,
         recipe.windows.transforms,
+        recipe.windows.local,
+        recipe.windows.clip,
         recipe.fit.loss,
         recipe.model.name,
         getattr(options, "forecast", None),

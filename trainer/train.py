@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
+import torch
 
 from stream_detector.bundle import (
     SERIES,
@@ -21,12 +23,13 @@ from stream_detector.bundle import (
     TrainingData,
     Transform,
 )
+from stream_detector.config import ConfigError
 from stream_detector.core.transforms import transformed
-from trainer import export
-from trainer.calibrate import calibrate, experts_of, score_runs
-from trainer.config import TrainerConfig
+from trainer import experts, export
+from trainer.calibrate import at_scale, calibrate, experts_of, score_runs
+from trainer.config import ExpertRule, TrainerConfig
 from trainer.data import DataError
-from trainer.fit import fit
+from trainer.fit import drawn, fit
 from trainer.preprocess import (
     Parts,
     Scaling,
@@ -39,7 +42,6 @@ from trainer.scales import Choice, choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from stream_detector.bundle import Golden, Manifest
     from trainer.data import Dataset, SeriesData
@@ -65,11 +67,6 @@ class Trained:
     def version(self) -> str:
         return self.manifest.version
 
-    def in_memory(self, place: Path) -> Bundle:
-        """The bundle as it will be in `place`, a registry, before it is written there."""
-        table = SeriesTable.from_bytes(self.files[SERIES])
-        return Bundle(place / self.version, self.manifest, table, self.files)
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -80,6 +77,13 @@ class Prepared:
     choice: Choice
     parts: Parts
     scaling: Scaling
+
+
+class Module(NamedTuple):
+    """What was fitted for one scale, and with it the experts that the rules name there."""
+
+    fitted: Fitted
+    exported: export.Exported
 
 
 def train(
@@ -97,7 +101,15 @@ def train(
 
 
 def prepare(data: Dataset, config: TrainerConfig) -> Prepared:
-    """Transform, leave out what is too short, cut, and find each series' scale."""
+    """Transform, leave out what is too short, cut, and find each series' centre and scale.
+
+    Raises DataError where all are too short, ConfigError for a threshold that needs labels.
+    """
+    if config.calibration.threshold is not None and config.calibration.threshold.needs_labels:
+        raise ConfigError(
+            "calibration.threshold: f_beta needs labels, which this data lacks; leave it out, then "
+            "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
+        )
     series = [
         replace(one, values=transformed(_transforms(config), one.values, one.timestamp))
         for one in data.series
@@ -115,25 +127,22 @@ def fit_scales(
     *,
     quiet: bool = False,
     on_pass: OnPass | None = None,
-) -> dict[int, Fitted]:
-    """One model for each scale, ascending; `on_pass` begins with pass 1 again for each."""
-    parts, scaling = prepared.parts, prepared.scaling
-    fitted = {}
-    for scale in prepared.choice.scales:
-        windows = normalised_windows(
-            parts.train, scaling, scale,
-            stride=config.windows.stride, cap=config.windows.max_windows, seed=config.fit.seed,
-        )  # fmt: skip
-        validation = normalised_windows(parts.validation, scaling, scale)
-        fitted[scale] = fit(
-            windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass
+) -> dict[int, Module]:
+    """One module for each scale, ascending; `on_pass` begins with pass 1 again for each."""
+    scales, rules = prepared.choice.scales, expert_rules(config)
+    return {
+        scale: _fit(
+            prepared.parts, prepared.scaling, scale,
+            [one.name for one in at_scale(rules, scale, scales)],
+            config, quiet=quiet, on_pass=on_pass,
         )
-    return fitted
+        for scale in scales
+    }  # fmt: skip
 
 
 def assemble(
     prepared: Prepared,
-    fitted: Mapping[int, Fitted],
+    fitted: Mapping[int, Module],
     features: list[str],
     config: TrainerConfig,
     *,
@@ -142,17 +151,24 @@ def assemble(
     """Calibrate on the held-out part, and make the files of a bundle."""
     series, parts, scaling = prepared.series, prepared.parts, prepared.scaling
     scales = prepared.choice.scales
-    modules = {scale: export.script(one.model) for scale, one in fitted.items()}
+    modules: dict[int, bytes] = {}
+    outputs: dict[int, list[str]] = {}
     metrics: dict[str, float] = {}
-    for scale, one in fitted.items():
+    seconds: dict[str, float] = {}
+    history: dict[int, list[tuple[float, float]]] = {}
+    for scale, (one, exported) in fitted.items():
+        modules[scale] = export.script(exported)
+        outputs[scale] = exported.names
         metrics[f"train_error_{scale}"] = one.train_error
         metrics[f"validation_error_{scale}"] = one.validation_error
         metrics[f"epochs_{scale}"] = float(one.epochs)
+        seconds[str(scale)] = one.seconds
+        history[scale] = one.history
 
     scorer = export.Scripted(modules)
-    experts = experts_of(scales, config.calibration.smoothing)
-    scored = score_runs(scorer, experts, parts.held_out, scaling, config.calibration.max_windows)
-    result = calibrate(scored, experts, series, scaling, config.calibration)
+    wanted = experts_of(outputs, expert_rules(config))
+    scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
+    result = calibrate(scored, wanted, series, scaling, config.calibration)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
 
@@ -160,7 +176,7 @@ def assemble(
         modules,
         result.series,
         {scale: _golden(scorer, scale, parts, scaling) for scale in scales},
-        {scale: one.history for scale, one in fitted.items()},
+        history,
     )
     manifest = export.manifest(
         created=now or dt.datetime.now(dt.UTC),
@@ -176,13 +192,39 @@ def assemble(
         training=_training(series),
         scales_reason=prepared.choice.reason,
     )
-    manifest = msgspec.structs.replace(manifest, transforms=_transforms(config))
-    seconds = {str(scale): one.seconds for scale, one in fitted.items()}
+    manifest = msgspec.structs.replace(
+        manifest, transforms=_transforms(config), fusion=config.calibration.fusion
+    )
     return Trained(manifest, files, prepared.left_out, seconds)
 
 
 def _transforms(config: TrainerConfig) -> list[Transform]:
     return [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
+
+
+def _fit(
+    parts: Parts,
+    scaling: Scaling,
+    scale: int,
+    names: Sequence[str],
+    config: TrainerConfig,
+    *,
+    quiet: bool,
+    on_pass: OnPass | None,
+) -> Module:
+    local, clip, seed = config.windows.local, config.windows.clip, config.fit.seed
+    windows = normalised_windows(
+        parts.train, scaling, scale, local=local, clip=clip, seed=seed,
+        stride=config.windows.stride, cap=config.windows.max_windows,
+    )  # fmt: skip
+    validation = normalised_windows(parts.validation, scaling, scale, local=local, clip=clip)
+    families = experts.build(names, scaling.center.shape[1])
+    if families:
+        sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
+        for family in families:
+            family.prepare(sample, seed)
+    fitted = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
+    return Module(fitted, export.Exported(fitted.model, families, local=local, clip=clip))
 
 
 def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> str:
@@ -191,6 +233,23 @@ def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> st
     if promote:
         registry.promote(version)
     return version
+
+
+def expert_rules(config: TrainerConfig) -> list[ExpertRule]:
+    """The configured experts, or those that every module has."""
+    if config.experts is not None:
+        return config.experts
+    smoothing = config.calibration.smoothing
+    return [
+        ExpertRule(name=name, smoothing=smoothing if name == "reconstruction" else 1)
+        for name in experts.OF_THE_MODEL
+    ]
+
+
+def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
+    """The bundle as a detector would read it, though nothing is on disk."""
+    series = SeriesTable.from_bytes(trained.files[SERIES])
+    return Bundle(folder / trained.version, trained.manifest, series, trained.files)
 
 
 def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:

@@ -199,8 +199,11 @@ def _head(best: Best, objective: str, place: Path, now: datetime) -> str:
 
 
 def _counts(trials: dict[str, int]) -> str:
-    some = [f"{count} {state.replace('_', ' ')}" for state, count in trials.items() if count]
-    return f"{sum(trials.values())} trials ({', '.join(some)})"
+    """How many came to an end, and how; those that were cut off have been tried again."""
+    ended = {state: count for state, count in trials.items() if count and state != "cut_off"}
+    some = ", ".join(f"{count} {state}" for state, count in ended.items())
+    total = sum(ended.values())
+    return f"{total} {'trial' if total == 1 else 'trials'} ({some})"
 
 
 def _about(settings: TrainerConfig, data: Dataset) -> dict[str, str]:

@@ -189,7 +189,7 @@ def test_the_date_in_the_recipe_is_the_clocks(folder: Path) -> None:
     first = (folder / "out.yaml").read_text().splitlines()[0]
     assert first == (
         "# Found by stream-trainer tune, 2026-11-24T12:00:00+00:00: "
-        "the best of 1 trials (1 complete)."
+        "the best of 1 trial (1 complete)."
     )
 
 

@@ -92,6 +92,8 @@ def test_a_space_that_does_not_fit_is_refused_in_one_line(dimensions: str, messa
         "windows.scales: {values: [[1], [2]]}",
         "scaling: {values: [standard, robust]}",
         "fit.loss: {values: [mse, mae]}",
+        "windows.clip: {values: [5.0, 100.0]}",
+        "windows.local: {values: [false, true]}",
         "windows.transforms: {values: [[], [{kind: rate}]]}",
         "model: {values: [{name: lstm_forecaster, options: {forecast: 5}}]}",
     ],
@@ -102,10 +104,14 @@ def test_what_makes_validation_errors_incomparable_needs_another_objective(dimen
         space(dimensions, objective="validation_error")
 
 
-def test_what_does_not_change_the_validation_error_is_not_searched_for_it() -> None:
-    assert space("calibration.smoothing: {values: [1, 5]}").dimensions
+@pytest.mark.parametrize(
+    "dimensions",
+    ["calibration.smoothing: {values: [1, 5]}", "experts: {values: [[{name: newest}]]}"],
+)
+def test_what_does_not_change_the_validation_error_is_not_searched_for_it(dimensions: str) -> None:
+    assert space(dimensions).dimensions
     with pytest.raises(ConfigError, match="does not change the validation error"):
-        space("calibration.smoothing: {values: [1, 5]}", objective="validation_error")
+        space(dimensions, objective="validation_error")
 
 
 def test_options_apply_to_the_architectures_that_know_them_and_are_chosen_after_them() -> None:
