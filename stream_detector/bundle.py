@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from stream_detector.core.transforms import unfit
+from stream_detector.durable import sync_folder, write
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -57,11 +60,18 @@ class Normalisation(_Struct, frozen=True, kw_only=True):
     factor: float = 1.0
 
 
-class Transform(_Struct, frozen=True, kw_only=True):
-    """What the core does to values before the window; `n` samples for a trailing mean."""
+class Transform(_Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the core does to values before the window; `n` samples for a trailing mean.
 
-    kind: Literal["trailing_mean", "difference", "log_difference", "rate"]
+    `resample` comes first: samples of `every` ms become one step, their mean, last, max, min or
+    sum; up to `fill` empty buckets in a row repeat the step before, a longer hole breaks the run.
+    """
+
+    kind: Literal["trailing_mean", "difference", "log_difference", "rate", "resample"]
     n: int = 1
+    every: int = 0
+    how: Literal["mean", "last", "max", "min", "sum"] = "mean"
+    fill: int = 5
 
 
 class Smoothing(_Struct, frozen=True, kw_only=True):
@@ -285,8 +295,8 @@ def _check(manifest: Manifest, path: Path) -> None:
         problem = "features must be named, each once"
     elif not manifest.scales or min(manifest.scales) < 1:
         problem = "scales must be whole numbers >= 1"
-    elif any(rule.n < 1 for rule in manifest.transforms):
-        problem = "a transform's n must be at least 1"
+    elif wrong := unfit(manifest.transforms):
+        problem = wrong
     elif not manifest.experts or any(e.scale not in manifest.scales for e in manifest.experts):
         problem = "every expert needs one of the scales"
     elif len(manifest.levels.z) != len(manifest.levels.level) or len(manifest.levels.z) < 2:
@@ -345,15 +355,15 @@ class Registry:
         try:
             staging.chmod(0o755)
             for name, data in files.items():
-                _write(staging / name, data)
+                write(staging / name, data)
             encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-            _write(staging / MANIFEST, encoded)
-            _sync_folder(staging)
+            write(staging / MANIFEST, encoded)
+            sync_folder(staging)
             staging.rename(target)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        _sync_folder(self.path)
+        sync_folder(self.path)
         return manifest.version
 
     def promote(self, version: str) -> None:
@@ -370,7 +380,7 @@ class Registry:
         if len(history) < 2:
             raise BundleError(f"{self.path}: nothing was promoted before {self.current()}")
         self.load(history[-2])
-        _write(self.path / ".HISTORY", ("\n".join(history[:-1]) + "\n").encode())
+        write(self.path / ".HISTORY", ("\n".join(history[:-1]) + "\n").encode())
         (self.path / ".HISTORY").replace(path)
         self._point(history[-2])
         return history[-2]
@@ -380,21 +390,6 @@ class Registry:
         os.close(descriptor)
         pointer = Path(name)
         pointer.chmod(0o644)
-        _write(pointer, (version + "\n").encode())
+        write(pointer, (version + "\n").encode())
         pointer.replace(self.path / "CURRENT")
-        _sync_folder(self.path)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(self.path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from stream_detector.bundle import WINDOW, Registry, TrainingData, Transform
+from stream_detector.bundle import WINDOW, Registry, TrainingData
 from stream_detector.core.transforms import transformed
 from trainer import export
 from trainer.calibrate import calibrate, experts_of, score_runs
@@ -65,10 +65,7 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
-    rules = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
-    series = [
-        replace(one, values=transformed(rules, one.values, one.timestamp)) for one in data.series
-    ]
+    series = prepared(data.series, config)
     choice = chosen_scales(series, config)
     scales = choice.scales
     series, left_out = _long_enough(series, config, max(scales))
@@ -120,8 +117,17 @@ def train(
         training=_training(series),
         scales_reason=choice.reason,
     )
-    manifest = msgspec.structs.replace(manifest, transforms=rules)
+    manifest = msgspec.structs.replace(manifest, transforms=config.windows.chain)
     return Trained(manifest, files, left_out, seconds)
+
+
+def prepared(series: Sequence[SeriesData], config: TrainerConfig) -> list[SeriesData]:
+    """What the windows are made of: the series after their transforms, as the detector does it."""
+    rules = config.windows.chain
+    return [
+        replace(one, **transformed(rules, one.values, one.timestamp, one.breaks)._asdict())
+        for one in series
+    ]
 
 
 def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> str:
@@ -161,8 +167,9 @@ def _long_enough(
         least = min(shares.train, shares.validation, 1 - shares.train - shares.validation)
         needed = int(np.ceil(scale * (WINDOW + 1) / least)) + 1
         longest = max(series, key=len)
+        what = "steps after resampling" if config.windows.every else "samples"
         raise DataError(
-            f"the longest series, {longest.name}, has {len(longest)} complete samples; "
+            f"the longest series, {longest.name}, has {len(longest)} complete {what}; "
             f"with these split shares and windows.scales a series needs about {needed}"
         )
     return kept, left_out

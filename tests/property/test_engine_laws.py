@@ -23,6 +23,9 @@ CHAINS = (
     (Transform(kind="difference"),),
     (Transform(kind="trailing_mean", n=3), Transform(kind="rate")),
     (Transform(kind="log_difference"), Transform(kind="trailing_mean", n=4)),
+    (Transform(kind="resample", every=STEP // 3, how="last", fill=2), Transform(kind="rate")),
+    (Transform(kind="resample", every=STEP, fill=0), Transform(kind="trailing_mean", n=3)),
+    (Transform(kind="resample", every=5 * STEP // 2, how="max", fill=1),),
 )
 POLICY = Policy(
     restart_after_late=3,
