@@ -1,7 +1,7 @@
 """Steps of scale 1, which windows are made of: the samples themselves, or buckets of them.
 
-Where a series is resampled a sample completes no step, one, or, with repetitions, several. What is
-said of the sample is then what its highest step says; until it completes one, what was said before.
+Where series are resampled a sample completes no step, one, or, with repetitions, several. What is
+said of it is what the highest of these says, or else what the newest step of its series said.
 """
 
 from __future__ import annotations
