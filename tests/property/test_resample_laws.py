@@ -1,4 +1,4 @@
-"""Resampling: the same steps wherever the stream is cut, the same windows in trainer and detector."""
+"""Resampling: the same steps wherever it is cut, the same windows in trainer and detector."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def by_hand(
             continue
         empty = time // rule.every - number - 1
         hole = empty > rule.fill
-        for nth in range(1 if hole else 1 + empty):
-            steps.append(((number + 1 + nth) * rule.every, HOW[rule.how](members), hole))
+        value_of_it = HOW[rule.how](members)
+        ends = range(number + 1, number + 2 + (0 if hole else empty))
+        steps += [(end * rule.every, value_of_it, hole) for end in ends]
         number, members = time // rule.every, [value]
     return steps
 
