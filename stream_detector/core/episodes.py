@@ -262,7 +262,8 @@ class Tracker:
         windows, contribution, expected = samples.windows[scale]
         w = int(np.searchsorted(windows.step, step))
         end = int(steps.time[step])
-        length = (WINDOW * scale - 1) * float(self._slab.interval[row])
+        count = WINDOW * scale - (not steps.resampled)  # a bucket has a width, a sample none
+        length = count * float(self._slab.interval[row])
         return Window(
             scale,
             end - round(length),

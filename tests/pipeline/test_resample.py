@@ -108,7 +108,7 @@ def test_replay_finds_the_fault_and_speaks_of_minutes(
         assert end % MINUTE == START % MINUTE
         mine = (times >= end - MINUTE) & (times < end)
         assert event["observed"]["value"] == pytest.approx(values[mine].mean(), abs=2e-3)
-        assert event["window_end"] - event["window_start"] == 59 * MINUTE
+        assert event["window_end"] - event["window_start"] == 60 * MINUTE
         assert len(opened) <= 3
 
 

@@ -19,13 +19,13 @@ from tests.fakes import NumpyScorer, batch, cut, model
 from trainer.preprocess import Run, stream_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from stream_detector.ports import Scores
 
-HOW = {
+HOW: dict[str, Callable[[list[float]], float]] = {
     "mean": lambda values: sum(values) / len(values),
     "last": lambda values: values[-1],
     "max": max,

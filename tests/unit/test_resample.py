@@ -124,7 +124,7 @@ def test_an_event_speaks_of_the_minute_and_comes_with_the_sample_that_completed_
     assert event.at == event.started_at == times[3 * 150] == 150 * MINUTE + 5_000
     assert event.offset == 3 * 150
     assert event.observed["value"] == 60.0
-    assert (event.window_start, event.window_end) == (91 * MINUTE, 150 * MINUTE)
+    assert (event.window_start, event.window_end) == (90 * MINUTE, 150 * MINUTE)
     [verdicts] = result.verdicts
     assert verdicts.anomalous.tolist() == [False] * 3 * 150 + [True] * 3
     assert (verdicts.outcome == Outcome.ACCEPTED).all()
