@@ -16,9 +16,11 @@ from stream_detector.config import ConfigError
 from trainer.data import DataError
 from trainer.evaluate_command import register as register_evaluate
 from trainer.fit_command import fit
+from trainer.recipes_command import register as register_recipes
 from trainer.refresh_command import Ports
 from trainer.refresh_command import register as register_refresh
 from trainer.registry_commands import list_versions, promote, rollback
+from trainer.threshold_command import register as register_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +51,8 @@ def _ports() -> Ports:
 
 register_refresh(app, _ports)
 register_evaluate(app, _ports)
+register_recipes(app, _ports)
+register_threshold(app, _ports)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from stream_detector.core import alarms
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import MATURE, judge
 from stream_detector.core.clock import FOREVER
@@ -168,22 +169,24 @@ class Engine:
         fused = lv.fuse(np.nan_to_num(filled[some]), serving.rule, serving.weights)
         t = lv.transformed(fused, serving.levels)
         of_some = Segments(segments.row[segments.of[some]])
-        alarm = serving.z_of(slab.threshold[of_some.row].astype(np.float64))
-        spread = serving.levels.spread
-        judged = judge(slab, of_some, t, alarm, spread)
+        held = alarms.limits(slab, serving, of_some, fused)
+        judged = judge(slab, of_some, t, held.z, held.reached, serving.levels.spread)
 
         level = np.full(s, np.nan, np.float32)
         score_now = np.full(s, np.nan, np.float32)
+        threshold = np.full(s, np.nan, np.float32)
         level[some] = serving.level_of(judged.z)
         score_now[some] = fused
+        threshold[some] = alarms.thresholds(slab, serving, of_some, held, judged, level[some])
         level = steps.hold(level, slab.level[segments.row])
         score_now = steps.hold(score_now, slab.score[segments.row])
+        threshold = segments.forward_fill(threshold, slab.threshold[segments.row])
         seen = np.full(s, np.nan)
         seen[some] = judged.after
         seen = segments.forward_fill(seen, _seen_before(slab, segments, of_some, judged.seen))
         seen[some] = judged.seen
 
-        told = steps.told(admitted.segments, level)
+        told = steps.told(admitted.segments, level - np.where(np.isfinite(threshold), threshold, 0))
         rows = admitted.segments.row
         samples = Samples(
             at=admitted.at,
@@ -194,6 +197,7 @@ class Engine:
             step=told.step,
             level=told.each(level, slab.level[rows]),
             score=told.each(score_now, slab.score[rows]),
+            threshold=told.each(threshold, slab.threshold[rows]),
             scored=told.each(seen, slab.scored[rows]).astype(np.int32),
             steps=steps,
             excess=new * serving.weights,
@@ -202,6 +206,7 @@ class Engine:
         )
         slab.level[segments.row] = level[segments.last]
         slab.score[segments.row] = score_now[segments.last]
+        slab.threshold[segments.row] = threshold[segments.last]
         if self._detailed:
             result.details.append(_detail(piece, samples))
         moves = job.tracker.run(admitted.segments, samples)
@@ -212,10 +217,8 @@ class Engine:
         job.anomalous[piece.place[admitted.at]] = moves.anomalous
 
         stop = self._stops(piece, moves.relearn)
-        limit = serving.levels
-        bound = lv.untransformed(judged.location + alarm[of_some.of] * judged.deviation, limit)
         ratio = np.full(s, np.nan, np.float32)
-        ratio[some] = np.maximum(fused, 0) / np.maximum(bound, 1e-30)
+        ratio[some] = alarms.ratio(serving, of_some, held, judged, fused)
         self._histograms(piece, scored, ratio, stop, result)
         events = [(at, event) for at, event in moves.events]
         rest = self._restart(piece, moves.relearn, stop, events)
@@ -307,8 +310,7 @@ def _detail(piece: Piece, samples: Samples) -> Detail:
     completing = samples.step >= 0
     of_sample = np.full((3, len(samples.at), anchor.shape[1]), np.nan)
     of_sample[:, completing] = of_step[:, samples.step[completing]]
-    row = piece.admitted.segments.row[piece.admitted.segments.of]
-    threshold = slab.threshold[row].astype(np.float64)
+    threshold = samples.threshold.astype(np.float64)
     return Detail(piece.job.batch, piece.place[samples.at], samples.score, threshold, *of_sample)
 
 

@@ -57,6 +57,7 @@ class Samples:
     step: NDArray[np.int64]  # [m] the step that speaks for it; -1: it completed none
     level: NDArray[np.float32]  # [m]
     score: NDArray[np.float32]  # [m]
+    threshold: NDArray[np.float32]  # [m] level that raises an alarm
     scored: NDArray[np.int32]  # [m] scores the series had before this sample's
     steps: Steps
     excess: NDArray[np.float32]  # [s, X] weighted, of the windows completed by this very step
@@ -84,7 +85,7 @@ class Tracker:
         slab, rows, of = self._slab, segments.row, segments.of
         start, count = segments.start, segments.count
         result = Transitions(anomalous=np.zeros(len(samples.at), np.bool_))
-        above = samples.level >= slab.threshold[rows][of]
+        above = samples.level >= samples.threshold
         above &= samples.scored >= MATURE
         busy = slab.above[rows] > 0
         busy[of[above]] = True
@@ -127,7 +128,7 @@ class Tracker:
                 if window is None:  # the level is held from an earlier window
                     continue
                 episode = Episode(Kind.ANOMALY, time, window, now, repeated_at=time)
-                episode.threshold = float(slab.threshold[row])
+                episode.threshold = float(samples.threshold[i])
                 episode.severity = self._rank(now.level, episode.threshold)
                 result.events.append((arrival, self._event(row, episode, Status.OPENED, time)))
                 result.anomalous[i] = True

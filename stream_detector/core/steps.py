@@ -36,13 +36,13 @@ class Steps:
         begin = np.arange(len(new)) - (self.length - 1) if self.resampled else None
         return self.segments.forward_fill(new, before, begin)
 
-    def told(self, samples: Segments, level: NDArray[np.float32]) -> Told:
-        """Which step speaks for each sample; `level` [s] of each step."""
+    def told(self, samples: Segments, height: NDArray[np.float32]) -> Told:
+        """Which step speaks for each sample: of several the highest; `height` [s] of each."""
         if not self.resampled:
             return Told(self.sample, None, samples)
         m = len(samples.of)
         mine = Segments(self.sample)  # of one sample each
-        high = np.nan_to_num(level, nan=-np.inf)
+        high = np.nan_to_num(height, nan=-np.inf)
         highest = np.maximum.reduceat(high, mine.start) if len(mine) else high
         best = np.flatnonzero(high == highest[mine.of])
         step = np.full(m, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,8 +96,9 @@ def fresh(
     smoothing: int,
     rungs: tuple[int, ...],
     transforms: tuple[Transform, ...] = (),
+    policy: Policy = POLICY,
 ) -> Engine:
-    engine = Engine("test", POLICY)
+    engine = Engine("test", policy)
     served = model(
         [f"f{i}" for i in range(features)],
         scales,
@@ -117,6 +119,7 @@ def fresh(
     smoothing=st.sampled_from([1, 5]),
     transforms=st.sampled_from(CHAINS),
     jitter=st.sampled_from([0, STEP // 2, STEP]),
+    policy=st.sampled_from([POLICY, replace(POLICY, error=2.5), replace(POLICY, sigma=3.0)]),
     cuts=st.lists(st.integers(1, 2500), max_size=60),
 )
 def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state(
@@ -126,11 +129,12 @@ def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state
     smoothing: int,
     transforms: tuple[Transform, ...],
     jitter: int,
+    policy: Policy,
     cuts: list[int],
 ) -> None:
     whole = stream(seed, features, 520, jitter=jitter)
-    one = fresh(features, scales, smoothing, (16,), transforms)
-    many = fresh(features, scales, smoothing, (4, 16), transforms)
+    one = fresh(features, scales, smoothing, (16,), transforms, policy)
+    many = fresh(features, scales, smoothing, (4, 16), transforms, policy)
     expected = outcome(one, [whole])
     found = outcome(many, cut(whole, [at for at in cuts if at < len(whole)]))
 
