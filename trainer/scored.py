@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,10 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     def late(self, interval: float) -> int:
         """`grace` in ms, of a series with this sampling interval, ms."""
         return round(self.grace * (self.every or interval))
+
+    def late_samples(self, interval: float) -> int:
+        """`grace` in samples of such a series."""
+        return math.ceil(self.late(interval) / interval) if self.every and interval else self.grace
 
 
 @dataclass(frozen=True, slots=True)

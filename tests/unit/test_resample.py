@@ -300,4 +300,5 @@ def test_a_report_shows_the_minute_until_the_next_and_gives_alarms_a_window_of_s
         0,
         0,
     ]
-    assert found.about.late(found.about.intervals[0]) == 60 * MINUTE
+    assert found.about.late(20_000) == 60 * MINUTE
+    assert found.about.late_samples(20_000) == 180
