@@ -282,7 +282,7 @@ class Engine:
             if row in relearn:
                 last = int(piece.arrivals.time[at - 1])
                 heard = int(piece.arrivals.clock[at - 1])
-                slab.clear(row)
+                slab.clear(row)  # where it is resampled, its bucket begins with the next sample
                 slab.deviation[row] = job.serving.levels.spread
                 slab.last_time[row], slab.heard[row] = last, heard
                 continue
