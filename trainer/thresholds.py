@@ -63,10 +63,11 @@ def settled(scored: Scored) -> dict[str, SeriesScores]:
     tell nothing and are left out, as evaluation blames no alarm for them.
     """
     result = {}
-    for name, rows in scored.parts():
+    for (name, rows), interval in zip(scored.parts(), scored.about.intervals, strict=True):
         truth = scored.label[rows]
+        reach = scored.about.late_samples(interval)
         last = np.maximum.accumulate(np.where(truth, np.arange(len(truth)), -(2**62)))
-        after = ~truth & (np.arange(len(truth)) - last <= scored.about.grace)
+        after = ~truth & (np.arange(len(truth)) - last <= reach)
         kept = scored.counts[rows] & np.isfinite(scored.score[rows]) & ~after
         if kept.any():
             result[name] = SeriesScores(scored.score[rows][kept], truth[kept])
