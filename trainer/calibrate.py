@@ -9,21 +9,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
-from stream_detector.bundle import WINDOW, Expert, Levels, SeriesTable, Smoothing, Threshold
+from stream_detector.bundle import (
+    WINDOW,
+    Expert,
+    Levels,
+    SeriesTable,
+    Smoothing,
+    Tail,
+    Threshold,
+)
 from stream_detector.core import levels as core
 from trainer.data import DataError
-from trainer.export import OUTPUTS
 from trainer.preprocess import stream_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from stream_detector.ports import Scorer
-    from trainer.config import Calibration
+    from trainer.config import Calibration, ExpertRule
     from trainer.data import SeriesData
     from trainer.preprocess import Run, Scaling
 
@@ -31,6 +39,9 @@ UNREMARKABLE = {"stuck": (5 / 59) ** 2}
 """Scores that count as usual though held-out data has none: five equal values, as holding makes."""
 WEIGHT_QUANTILE = 0.99
 """Experts are weighted so that this quantile of each, beside the usual error, counts alike."""
+
+LEAST_PART = 1e-3
+"""Least mean excess of a tail, as a part of where it begins."""
 
 FLOOR = 0.05
 """Least spread of a series' log score: five per cent of its usual score."""
@@ -68,18 +79,28 @@ class Calibrated:
     windows: int  # held-out scores that all this rests on
 
 
-def experts_of(scales: Sequence[int], smoothing: int) -> list[Expert]:
-    """Every output of every scale's module, not yet weighted; only the first one is smoothed."""
+def experts_of(outputs: Mapping[int, Sequence[str]], rules: Sequence[ExpertRule]) -> list[Expert]:
+    """The experts that the rules ask for, not yet weighted. `outputs`: scale -> the columns of its
+
+    module by name.
+    """
     return [
         Expert(
-            name=name,
+            name=rule.name,
             scale=scale,
-            output=output,
-            smoothing=Smoothing(n=smoothing if output == 0 else 1),
+            output=names.index(rule.name),
+            smoothing=Smoothing(kind=rule.of, n=rule.smoothing),
+            weight=rule.weight or 0.0,
         )
-        for scale in scales
-        for output, name in enumerate(OUTPUTS)
+        for scale, names in outputs.items()
+        for rule in sorted(at_scale(rules, scale, outputs), key=lambda one: names.index(one.name))
     ]
+
+
+def at_scale(rules: Sequence[ExpertRule], scale: int, scales: Collection[int]) -> list[ExpertRule]:
+    """The rules that apply to one of the scales."""
+    where = {"all": scale, "finest": min(scales), "coarsest": max(scales)}
+    return [rule for rule in rules if where[rule.scales] == scale]
 
 
 def score_runs(
@@ -134,8 +155,9 @@ def calibrate(
 ) -> Calibrated:
     """Weights, levels and the series table. Raises DataError without a finite held-out score.
 
-    Experts are summed as they are and the sum's logarithm is measured from each series' own usual
-    value: series whose errors differ by orders of magnitude then share one distribution.
+    Experts are fused as they are and the logarithm is measured from each series' own usual value:
+    series whose errors differ by orders of magnitude then share one distribution. With
+    `config.tail` their tail excesses are fused instead, which are of one size already.
     """
     finite = [RunScores(s.series, s.raw[np.isfinite(s.raw).all(axis=1)]) for s in scored]
     by_series = {
@@ -147,11 +169,18 @@ def calibrate(
             "no held-out window to calibrate with; give longer series, smaller windows.scales, or "
             "smaller split shares"
         )
-    experts = _weighted(experts, by_series)
+    if config.tail is None:
+        experts = _weighted(experts, by_series)
+    else:
+        experts = _tailed(experts, np.concatenate(list(by_series.values())), config.tail)
     weights = [expert.weight for expert in experts]
-    fused = {number: core.fuse(raw, "sum", weights) for number, raw in by_series.items()}
+    fused = {
+        number: core.fuse(_excesses(raw, experts), config.fusion, weights)
+        for number, raw in by_series.items()
+    }
     middle = float(np.median([np.median(score) for score in fused.values()]))
     blank = Levels(
+        transform="log" if config.tail is None else "identity",
         location=0.0, spread=1.0, z=[0.0, 1.0], level=[0.0, 1.0], slope=1.0,
         epsilon=max(1e-6 * middle, 1e-12),
     )  # fmt: skip
@@ -160,7 +189,7 @@ def calibrate(
     z = [(t[number] - location[number]) / spread[number] for number in t]
     knots_z, knots_level, slope = knots(z)
     levels = Levels(
-        location=overall[0], spread=overall[1], epsilon=blank.epsilon,
+        transform=blank.transform, location=overall[0], spread=overall[1], epsilon=blank.epsilon,
         z=knots_z, level=knots_level, slope=slope,
     )  # fmt: skip
     everything = np.concatenate(list(fused.values()))
@@ -187,12 +216,29 @@ def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32
     reach = np.maximum(reach, floor)
     reach = np.where(reach > 0, reach, 1.0)
     return [
-        Expert(
-            name=one.name, scale=one.scale, output=one.output, smoothing=one.smoothing,
-            tail=one.tail, weight=float(reach[0] / reach[column]),
-        )
+        msgspec.structs.replace(one, weight=one.weight or float(reach[0] / reach[column]))
         for column, one in enumerate(experts)
-    ]  # fmt: skip
+    ]
+
+
+def _tailed(
+    experts: Sequence[Expert], raw: NDArray[np.float32], quantile: float
+) -> list[Expert]:  # raw [n, X]
+    """Each expert with its tail: the excess over a quantile, in units of the mean excess."""
+    result = []
+    for one, scores in zip(experts, raw.T.astype(np.float64), strict=True):
+        least = UNREMARKABLE.get(one.name, 0.0)
+        at = max(float(np.quantile(scores, quantile)), least)
+        above = scores[scores > at]
+        excess = float(above.mean()) - at if len(above) >= CLUSTERS else least or at
+        tail = Tail(at=at, excess=max(excess, LEAST_PART * at, 1e-9))
+        result.append(msgspec.structs.replace(one, tail=tail, weight=one.weight or 1.0))
+    return result
+
+
+def _excesses(raw: NDArray[np.float32], experts: Sequence[Expert]) -> NDArray[np.float32]:
+    columns = zip(raw.T, experts, strict=True)
+    return np.column_stack([core.excess_of(scores, one.tail) for scores, one in columns])
 
 
 def _usual(

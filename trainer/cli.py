@@ -18,6 +18,7 @@ from trainer.benchmarks.command import register as register_benchmark
 from trainer.data import DataError
 from trainer.evaluate_command import register as register_evaluate
 from trainer.fit_command import fit
+from trainer.recipes_command import register as register_recipes
 from trainer.refresh_command import Ports
 from trainer.refresh_command import register as register_refresh
 from trainer.registry_commands import list_versions, promote, rollback
@@ -60,6 +61,7 @@ def _loader() -> Load:
 
 register_refresh(app, _ports)
 register_evaluate(app, _ports)
+register_recipes(app, _ports)
 register_benchmark(app, _loader)
 
 

@@ -13,6 +13,8 @@ from stream_detector.config import Count, Positive, Section, Text, ThresholdRule
 from trainer.refresh_config import Refresh
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
+CLIP = 100.0
+"""Cuts normalised values, so that one absurd value overflows nothing."""
 
 
 class Data(Section, frozen=True, kw_only=True):
@@ -71,6 +73,20 @@ class Windows(Section, frozen=True, kw_only=True):
         list[TransformRule],
         Meta(description="What is done to values before the windows, here and in the detector."),
     ] = field(default_factory=list)
+    local: Annotated[
+        bool,
+        Meta(
+            description="Take the mean of a window's older steps off it: for values whose level "
+            "wanders while their movements stay alike."
+        ),
+    ] = False
+    clip: Annotated[
+        Positive,
+        Meta(
+            description="Normalised values are cut at this; low, an outlier disturbs the windows "
+            "that hold it less."
+        ),
+    ] = CLIP
     stride: Annotated[
         Count, Meta(description="Samples between the starts of two training windows.")
     ] = 1
@@ -115,6 +131,27 @@ class Fit(Section, frozen=True, kw_only=True):
     )
 
 
+class ExpertRule(Section, frozen=True, kw_only=True):
+    name: Annotated[
+        Text,
+        Meta(
+            description="reconstruction, newest, stuck, nearest_shape, nearest_form or "
+            "nearest_energy."
+        ),
+    ]
+    scales: Annotated[
+        Literal["all", "finest", "coarsest"], Meta(description="Of which scales' windows.")
+    ] = "all"
+    smoothing: Annotated[Count, Meta(description="Steps that are taken together; 1 is none.")] = 1
+    of: Annotated[Literal["mean", "max"], Meta(description="What is taken of them, causally.")] = (
+        "mean"
+    )
+    weight: Annotated[
+        Positive | None,
+        Meta(description="Weight in the sum; null: such that held-out tails count alike."),
+    ] = None
+
+
 class Calibration(Section, frozen=True, kw_only=True):
     alarm_budget: Annotated[
         Positive, Meta(description="False episodes accepted per series and day.")
@@ -128,6 +165,16 @@ class Calibration(Section, frozen=True, kw_only=True):
     smoothing: Annotated[
         Count, Meta(description="Steps of the causal mean of the reconstruction error; 1 is none.")
     ] = 1
+    tail: Annotated[
+        Share | None,
+        Meta(
+            description="An expert counts from this quantile of its held-out scores on; null: all "
+            "of its score counts."
+        ),
+    ] = None
+    fusion: Annotated[
+        Literal["sum", "max", "l2"], Meta(description="How experts make one score.")
+    ] = "sum"
 
     def __post_init__(self) -> None:
         rule = self.threshold
@@ -140,7 +187,7 @@ class ModelChoice(Section, frozen=True, kw_only=True):
         Text,
         Meta(
             description="Architecture: lstm_autoencoder, lstm_forecaster, lstm_attention, "
-            "dense_autoencoder, conv_autoencoder, variational_autoencoder, "
+            "dense_autoencoder, feature_autoencoder, conv_autoencoder, variational_autoencoder, "
             "transformer_autoencoder or pca, which needs no passes."
         ),
     ] = "lstm_autoencoder"
@@ -159,6 +206,13 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     windows: Annotated[Windows, Meta(description="What the model sees at once.")] = Windows()
     model: Annotated[ModelChoice, Meta(description="What is fitted.")] = ModelChoice()
     fit: Annotated[Fit, Meta(description="How it is fitted.")] = Fit()
+    experts: Annotated[
+        list[ExpertRule] | None,
+        Meta(
+            description="Scores that make the score; null: reconstruction, newest and stuck of all "
+            "scales."
+        ),
+    ] = None
     calibration: Annotated[Calibration, Meta(description="From errors to levels.")] = Calibration()
     refresh: Annotated[
         Refresh, Meta(description="From the normal store to a new model; `fit` ignores it.")

@@ -27,7 +27,8 @@ from stream_detector.bundle import (
     module_name,
 )
 from stream_detector.ports import Scores
-from trainer.preprocess import CLIP
+from trainer.config import CLIP
+from trainer.experts import OF_THE_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,9 +44,8 @@ if TYPE_CHECKING:
         Threshold,
         TrainingData,
     )
-
-OUTPUTS = ("reconstruction", "newest", "stuck")
-"""The experts that every exported module returns, by column."""
+    from trainer.experts.base import Family
+    from trainer.models.base import WindowModel
 
 HISTORY = "history.json"
 """The file of a bundle that holds {SCALE: {"train": [...], "validation": [...]}} by pass."""
@@ -57,18 +57,27 @@ GOLDEN_NORMAL, GOLDEN_SHIFTED, GOLDEN_SPIKY = 256, 64, 64
 class Exported(nn.Module):
     """Around a model of normalised windows: the contract of a bundle's module.
 
-    Scores are squared errors in normalised units: `reconstruction` is the mean over the steps that
-    the model counts, which are all of an autoencoder's and those that a forecaster forecasts;
-    `newest` is that of the newest step, so that a spike shows at once. `stuck` is no error: it is
-    the square of the share of the window for which a feature has not changed at all, because a
-    flat line is what an autoencoder reconstructs best. A feature's contribution is its share of
-    the errors and, as far as one is stuck, of that.
+    Its scores are those of the model, then those of the families of experts, by column as in
+    `names`. Scores of the model are squared errors in normalised units: `reconstruction` is the
+    mean over all that the model compares; `newest` is that of the newest step, so that a spike
+    shows at once. `stuck` is no error: it is the square of the share of the window for which a
+    feature has not changed at all, because a flat line is what an autoencoder reconstructs best. A
+    feature's contribution is its share of the errors and, as far as one is stuck, of that.
     """
 
-    def __init__(self, model: nn.Module, clip: float = CLIP) -> None:
+    def __init__(
+        self,
+        model: WindowModel,
+        families: Sequence[Family] = (),
+        *,
+        local: bool = False,
+        clip: float = CLIP,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.counted = int(getattr(model, "counted", WINDOW))
+        self.families = nn.ModuleList(families)
+        self.names = [*OF_THE_MODEL, *(name for one in families for name in one.columns)]
+        self.local = local
         self.clip = clip
 
     def forward(
@@ -76,22 +85,28 @@ class Exported(nn.Module):
         windows: Tensor,  # [B, 60, F] relative to the anchor
         center: Tensor,  # [B, F] relative to the anchor
         scale: Tensor,  # [B, F]
-    ) -> tuple[Tensor, Tensor, Tensor]:  # [B, 3], [B, F], [B, F] relative to the anchor
+    ) -> tuple[Tensor, Tensor, Tensor]:  # [B, E], [B, F], [B, F] relative to the anchor
         x = (windows - center.unsqueeze(1)) / scale.unsqueeze(1)
         x = x.clamp(-self.clip, self.clip)
-        estimate = self.model(x)
-        error = (x - estimate)[:, -self.counted :].square()
-        whole = error.mean(dim=1)  # [B, F]
-        newest = error[:, -1]  # [B, F]
+        middle = torch.zeros_like(center)
+        if self.local:
+            middle = x[:, :-1].mean(dim=1)
+            x = x - middle.unsqueeze(1)
+        estimate, target, window = self.model.compare(x)
+        whole = (target - estimate).square().mean(dim=1)  # [B, F]
+        newest = (x[:, -1] - window[:, -1]).square()  # [B, F]
         same = (windows[:, 1:] == windows[:, :-1]).to(windows.dtype).flip(1)
         stuck = same.cumprod(dim=1).mean(dim=1).square()  # [B, F]
         most = stuck.amax(dim=1)  # [B]
-        scores = torch.stack((whole.mean(dim=1), newest.mean(dim=1), most), dim=1)
+        scores = [torch.stack((whole.mean(dim=1), newest.mean(dim=1), most), dim=1)]
+        for family in self.families:  # TorchScript knows no comprehension over modules
+            scores.append(family(x))  # noqa: PERF401
         errors = whole + newest
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
         contribution = errors + most.unsqueeze(1) * (still - errors)
-        return scores, contribution, estimate[:, -1] * scale + center
+        expected = (window[:, -1] + middle) * scale + center
+        return torch.cat(scores, dim=1), contribution, expected
 
 
 @contextmanager
@@ -103,10 +118,10 @@ def _quiet_jit() -> Iterator[None]:
         yield
 
 
-def script(model: nn.Module) -> bytes:
-    """Compile a model of normalised windows to the archive of a bundle's module, for the CPU."""
+def script(exported: Exported) -> bytes:
+    """Compile to the archive of a bundle's module, for the CPU."""
     buffer = io.BytesIO()
-    exported = Exported(model.cpu()).eval()
+    exported = exported.cpu().eval()
     for parameter in exported.parameters():
         parameter.requires_grad = False
     with _quiet_jit():
@@ -152,9 +167,9 @@ class Scripted:
                 rows = min(TILE, len(windows) - start)
                 results.append([part[:rows].numpy() for part in module(*tile)])
         if not results:
-            width = windows.shape[2]
-            empty = np.zeros((0, width), np.float32)
-            return Scores(np.zeros((0, len(OUTPUTS)), np.float32), empty, empty)
+            one = np.zeros((1, *windows.shape[1:]), np.float32)
+            answer = self.score(scale, one, one[:, 0], one[:, 0] + 1)
+            return Scores(*(part[:0] for part in answer))
         return Scores(*(np.concatenate(column) for column in zip(*results, strict=True)))
 
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 VALIDATION_WINDOWS = 2048
 """Validation windows at most; evenly spread over all there are."""
 
+PREPARED_ON = 16384
+"""Training windows that a model's statistics are taken from, at most."""
+
 LARGEST_GRADIENT = 1.0
 SOLVED_AT_ONCE = 4096
 """Windows of one batch that a closed form is given."""
@@ -70,21 +73,19 @@ class _Learning(nn.Module):
         self.loss = LOSSES[loss]()
 
     def forward(self, x: Tensor) -> Tensor:
-        estimate, penalty = self.model.learn(x)
-        return self.of(estimate, x) + penalty
-
-    def of(self, estimate: Tensor, x: Tensor) -> Tensor:
-        """The loss over the steps that count."""
-        counted = self.model.counted
-        loss: Tensor = self.loss(estimate[:, -counted:], x[:, -counted:])
-        return loss
+        estimate, target, penalty = self.model.learn(x)
+        loss: Tensor = self.loss(estimate, target)
+        return loss + penalty
 
     @torch.inference_mode()
     def over(self, x: Tensor, batch: int) -> float:
         """The mean loss as scoring sees it."""
         self.eval()
-        parts = [self.of(self.model(p), p).item() * len(p) for p in torch.split(x, batch)]
-        return sum(parts) / len(x)
+        total = 0.0
+        for part in torch.split(x, batch):
+            estimate, target, _ = self.model.compare(part)
+            total += self.loss(estimate, target).item() * len(part)
+        return total / len(x)
 
 
 def fit(
@@ -114,6 +115,9 @@ def fit(
         rows = np.linspace(0, len(validation) - 1, min(len(validation), VALIDATION_WINDOWS))
         held = _tensor(validation, np.unique(rows.astype(np.int64)), device)
 
+        own = drawn(train, PREPARED_ON, config.seed)[distributed.rank() :: distributed.size()]
+        parts = [own[at : at + SOLVED_AT_ONCE] for at in range(0, len(own), SOLVED_AT_ONCE)]
+        model.prepare(lambda: (_tensor(train, p, device) for p in parts), distributed.total)
         history: list[tuple[float, float]] = []
         if isinstance(model, ClosedForm):
             best = _solve(model, learning, train, held, config, rng)
@@ -215,6 +219,11 @@ def _solve(
         model.solve((_tensor(train, part, held.device) for part in parts), distributed.total)
     seen = _tensor(train, drawn[:VALIDATION_WINDOWS], held.device)
     return learning.over(seen, config.batch), learning.over(held, config.batch)
+
+
+def drawn(windows: WindowSet, most: int, seed: int) -> NDArray[np.int64]:
+    """Rows of at most so many windows, in a seeded random order."""
+    return np.random.default_rng((seed, 1)).permutation(len(windows))[:most]
 
 
 def _tensor(windows: WindowSet, rows: NDArray[np.int64], device: torch.device) -> Tensor:

@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from stream_detector.bundle import Registry
-from stream_detector.config import ConfigError, load_yaml
-from trainer.config import TrainerConfig
+from stream_detector.config import ConfigError
+from trainer.recipe_files import load_config
 
 if TYPE_CHECKING:
     from trainer.data import Dataset
@@ -33,7 +33,7 @@ def fit(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="trainer.yaml; every key has a default, so none is needed.", show_default=False
+            help="trainer.yaml, or the name of a recipe; none is needed.", show_default=False
         ),
     ] = None,
     as_json: Annotated[
@@ -50,7 +50,7 @@ def fit(
     On several processes: torchrun --standalone --nproc-per-node 2 -m trainer fit ... (each reads
     the same data and takes its share of every batch; the first one writes the bundle)
     """
-    settings = load_yaml(config, TrainerConfig) if config is not None else TrainerConfig()
+    settings = load_config(config)
     place = data or (Path(settings.data.path) if settings.data.path else None)
     if place is None:
         raise ConfigError("nothing to learn from: give --data PATH, or data.path in --config")

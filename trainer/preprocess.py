@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from stream_detector.bundle import WINDOW, Normalisation
 from stream_detector.core.robust import median_and_spread, zero_range_spread
+from trainer.config import CLIP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,9 +30,6 @@ Kind = Literal["minmax", "standard", "robust"]
 
 LEARN = 120
 """Samples from which the detector learns the centre and scale of a series it doesn't know."""
-
-CLIP = 100.0
-"""Normalised values are cut here, so that one absurd value overflows nothing."""
 
 LEAST_SHARE = 0.01
 """Floor of a scale, as a share of the training range."""
@@ -151,15 +149,16 @@ class WindowSet:
     steps: NDArray[np.float32]  # [T, F] the mean of `scale` samples, beginning at every sample
     starts: NDArray[np.int64]  # [N] row of a window's first step
     scale: int
+    local: bool = False
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Normalised windows [len(rows), 60, F]."""
+        """Normalised windows [len(rows), 60, F]; `local`: less the mean of all but the newest."""
         offsets = self.scale * np.arange(WINDOW)
         windows: NDArray[np.float32] = self.steps[self.starts[rows][:, None] + offsets]
-        return windows
+        return windows - windows[:, :-1].mean(axis=1, keepdims=True) if self.local else windows
 
 
 def normalised_windows(
@@ -170,6 +169,8 @@ def normalised_windows(
     stride: int = 1,
     cap: int | None = None,
     seed: int = 0,
+    local: bool = False,
+    clip: float = CLIP,
 ) -> WindowSet:
     """Windows of all runs, normalised. They begin at every `stride`-th sample, at any phase of
 
@@ -184,7 +185,7 @@ def normalised_windows(
             continue
         means = sliding_window_view(run.values, scale, axis=0).mean(axis=-1)
         normal = (means - scaling.center[run.series]) / scaling.scale[run.series]
-        pieces.append(np.clip(normal, -CLIP, CLIP).astype(np.float32))
+        pieces.append(np.clip(normal, -clip, clip).astype(np.float32))
         starts.append(total + np.arange(0, count, stride, dtype=np.int64))
         total += len(means)
     width = scaling.center.shape[1]
@@ -192,7 +193,7 @@ def normalised_windows(
     every = np.concatenate([np.zeros(0, np.int64), *starts])
     if cap is not None and len(every) > cap:
         every = np.sort(np.random.default_rng(seed).choice(every, cap, replace=False))
-    return WindowSet(steps, every, scale)
+    return WindowSet(steps, every, scale, local)
 
 
 def stream_windows(

@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from stream_detector.bundle import SERIES, Bundle, BundleError, SeriesTable
+from stream_detector.bundle import BundleError
 from stream_detector.config import milliseconds
 from stream_detector.core.policy import Policy
+from trainer import experts
+from trainer.calibrate import experts_of
 from trainer.data import DataError
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
 from trainer.scales import choose
 from trainer.store_data import cut, normal_data, runs
-from trainer.train import publish, train
+from trainer.train import expert_rules, in_memory, publish, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from stream_detector.bundle import Registry
+    from stream_detector.bundle import Bundle, Expert, Registry
     from stream_detector.ports import Model, Stored, StoreReader
     from trainer.config import TrainerConfig
     from trainer.store_data import Slices
@@ -157,7 +159,7 @@ def _compare(
     budget = config.calibration.alarm_budget
     # A fixed threshold is part of each bundle; a budget is asked of both alike.
     policy = Policy() if config.calibration.threshold else Policy(alarm_budget=budget)
-    challenger = measure(load(_in_memory(trained, registry)), stretches, cases, policy)
+    challenger = measure(load(in_memory(trained, registry.path)), stretches, cases, policy)
     old = measure(champion.model, stretches, cases, policy) if champion.model else None
     decision = decide(challenger, old, budget, gate)
     reason = decision.reason + champion.note
@@ -200,12 +202,13 @@ def _unlike(
         return None
     manifest = champion.model.bundle.manifest
     rules = [(rule.kind, rule.n) for rule in config.windows.transforms]
-    smoothing = max(expert.smoothing.n for expert in manifest.experts)
+    layout = {scale: [*experts.NAMES] for scale in scales}
+    wanted = experts_of(layout, expert_rules(config))
     for what, new, old in (
         ("features", slices.learn.features, manifest.features),
         ("windows.scales", scales, sorted(manifest.scales)),
         ("windows.transforms", rules, [(rule.kind, rule.n) for rule in manifest.transforms]),
-        ("calibration.smoothing", config.calibration.smoothing, smoothing),
+        ("experts", _experts(wanted), _experts(manifest.experts)),
     ):
         if new != old:
             return (
@@ -215,8 +218,6 @@ def _unlike(
     return None
 
 
-def _in_memory(trained: Trained, registry: Registry) -> Bundle:
-    """The challenger as a bundle that is not on disk yet."""
-    path = registry.path / trained.version
-    series = SeriesTable.from_bytes(trained.files[SERIES])
-    return Bundle(path, trained.manifest, series, trained.files)
+def _experts(some: Sequence[Expert]) -> list[str]:
+    """Those of a bundle, for people: with scale and smoothing."""
+    return sorted(f"{one.name}@{one.scale}/{one.smoothing.n}" for one in some)

@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import torch
 
-from stream_detector.bundle import WINDOW, Registry, TrainingData, Transform
+from stream_detector.bundle import (
+    SERIES,
+    WINDOW,
+    Bundle,
+    Registry,
+    SeriesTable,
+    TrainingData,
+    Transform,
+)
 from stream_detector.core.transforms import transformed
-from trainer import export
-from trainer.calibrate import calibrate, experts_of, score_runs
-from trainer.config import TrainerConfig
+from trainer import experts, export
+from trainer.calibrate import at_scale, calibrate, experts_of, score_runs
+from trainer.config import ExpertRule, TrainerConfig
 from trainer.data import DataError
-from trainer.fit import fit
+from trainer.fit import drawn, fit
 from trainer.preprocess import (
     Parts,
     Scaling,
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
 
     from stream_detector.bundle import Golden, Manifest
     from trainer.data import Dataset, SeriesData
+    from trainer.fit import Fitted
 
 GOLDEN_SOURCE = 4000
 """Held-out windows that the golden ones are drawn from, at most."""
@@ -65,9 +76,10 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
-    rules = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
+    transforms = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
     series = [
-        replace(one, values=transformed(rules, one.values, one.timestamp)) for one in data.series
+        replace(one, values=transformed(transforms, one.values, one.timestamp))
+        for one in data.series
     ]
     choice = chosen_scales(series, config)
     scales = choice.scales
@@ -75,18 +87,17 @@ def train(
     parts = split(series, config.split)
     scaling = fit_scaling(parts.train, len(series), config.scaling)
 
+    rules = expert_rules(config)
     modules: dict[int, bytes] = {}
+    outputs: dict[int, list[str]] = {}
     metrics: dict[str, float] = {}
     seconds: dict[str, float] = {}
     history: dict[int, list[tuple[float, float]]] = {}
     for scale in scales:
-        windows = normalised_windows(
-            parts.train, scaling, scale,
-            stride=config.windows.stride, cap=config.windows.max_windows, seed=config.fit.seed,
-        )  # fmt: skip
-        validation = normalised_windows(parts.validation, scaling, scale)
-        fitted = fit(windows, validation, config.model, config.fit, quiet=quiet)
-        modules[scale] = export.script(fitted.model)
+        names = [one.name for one in at_scale(rules, scale, scales)]
+        fitted, exported = _fit(parts, scaling, scale, names, config, quiet=quiet)
+        modules[scale] = export.script(exported)
+        outputs[scale] = exported.names
         metrics[f"train_error_{scale}"] = fitted.train_error
         metrics[f"validation_error_{scale}"] = fitted.validation_error
         metrics[f"epochs_{scale}"] = float(fitted.epochs)
@@ -94,9 +105,9 @@ def train(
         history[scale] = fitted.history
 
     scorer = export.Scripted(modules)
-    experts = experts_of(scales, config.calibration.smoothing)
-    scored = score_runs(scorer, experts, parts.held_out, scaling, config.calibration.max_windows)
-    result = calibrate(scored, experts, series, scaling, config.calibration)
+    wanted = experts_of(outputs, rules)
+    scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
+    result = calibrate(scored, wanted, series, scaling, config.calibration)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
 
@@ -120,8 +131,35 @@ def train(
         training=_training(series),
         scales_reason=choice.reason,
     )
-    manifest = msgspec.structs.replace(manifest, transforms=rules)
+    manifest = msgspec.structs.replace(
+        manifest, transforms=transforms, fusion=config.calibration.fusion
+    )
     return Trained(manifest, files, left_out, seconds)
+
+
+def _fit(
+    parts: Parts,
+    scaling: Scaling,
+    scale: int,
+    names: Sequence[str],
+    config: TrainerConfig,
+    *,
+    quiet: bool,
+) -> tuple[Fitted, export.Exported]:
+    """The model of one scale, and with it the experts that the rules name there."""
+    local, clip, seed = config.windows.local, config.windows.clip, config.fit.seed
+    windows = normalised_windows(
+        parts.train, scaling, scale, local=local, clip=clip, seed=seed,
+        stride=config.windows.stride, cap=config.windows.max_windows,
+    )  # fmt: skip
+    validation = normalised_windows(parts.validation, scaling, scale, local=local, clip=clip)
+    families = experts.build(names, scaling.center.shape[1])
+    if families:
+        sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
+        for family in families:
+            family.prepare(sample, seed)
+    fitted = fit(windows, validation, config.model, config.fit, quiet=quiet)
+    return fitted, export.Exported(fitted.model, families, local=local, clip=clip)
 
 
 def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> str:
@@ -130,6 +168,23 @@ def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> st
     if promote:
         registry.promote(version)
     return version
+
+
+def expert_rules(config: TrainerConfig) -> list[ExpertRule]:
+    """The configured experts, or those that every module has."""
+    if config.experts is not None:
+        return config.experts
+    smoothing = config.calibration.smoothing
+    return [
+        ExpertRule(name=name, smoothing=smoothing if name == "reconstruction" else 1)
+        for name in experts.OF_THE_MODEL
+    ]
+
+
+def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
+    """The bundle as a detector would read it, though nothing is on disk."""
+    series = SeriesTable.from_bytes(trained.files[SERIES])
+    return Bundle(folder / trained.version, trained.manifest, series, trained.files)
 
 
 def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:

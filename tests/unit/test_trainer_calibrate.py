@@ -10,7 +10,7 @@ from stream_detector.core.levels import fuse, level_of, transformed
 from stream_detector.ports import Scores
 from tests.unit.trainer_cases import series
 from trainer.calibrate import RunScores, calibrate, experts_of, knots, score_runs, smoothed
-from trainer.config import Calibration, Split
+from trainer.config import Calibration, ExpertRule, Split
 from trainer.data import DataError
 from trainer.preprocess import fit_scaling, split
 
@@ -31,10 +31,15 @@ def noise(n: int, seed: int, size: float) -> NDArray[np.float32]:
     return (size * np.exp(log * (0.4, 0.8))).astype(np.float32)
 
 
+OUTPUTS = ["reconstruction", "newest", "stuck"]
+RULES = [ExpertRule(name="reconstruction"), ExpertRule(name="newest")]
+BOTH = experts_of({1: OUTPUTS}, RULES)
+
+
 def calibrated(scored: list[RunScores], config: Calibration | None = None) -> Calibrated:
     data = [series(f"s{i}", np.arange(200.0)) for i in range(1 + max(s.series for s in scored))]
     scaling = fit_scaling(split(data, Split()).train, len(data), "standard")
-    return calibrate(scored, experts_of([1], 1)[:2], data, scaling, config or Calibration())
+    return calibrate(scored, BOTH, data, scaling, config or Calibration())
 
 
 def levels_of(result: Calibrated, raw: NDArray[np.float32], row: int) -> NDArray[np.float64]:
@@ -85,7 +90,7 @@ def test_a_series_without_held_out_scores_gets_the_fleets_usual_ones() -> None:
     data = [series(f"s{i}", np.arange(200.0)) for i in range(2)]
     scaling = fit_scaling(split(data, Split()).train, 2, "standard")
     scored = [RunScores(0, noise(3000, 0, 1.0))]
-    result = calibrate(scored, experts_of([1], 1)[:2], data, scaling, Calibration())
+    result = calibrate(scored, BOTH, data, scaling, Calibration())
     assert result.series.score_location[1] == result.levels.location
     assert result.series.score_spread[1] == result.levels.spread
     assert result.series.interval.tolist() == [60_000, 60_000]
@@ -135,7 +140,7 @@ def test_a_coarse_scale_holds_its_score_between_two_windows() -> None:
     data = [series("s", np.arange(2000.0))]
     parts = split(data, Split(train=0.5, validation=0.1))
     scaling = fit_scaling(parts.train, 1, "standard")
-    experts = [e for e in experts_of([1, 4], 1) if e.output < 2]
+    experts = experts_of({1: OUTPUTS, 4: OUTPUTS}, RULES)
     (scored,) = score_runs(Counting(), experts, parts.held_out, scaling, 10_000)
     run = parts.held_out[0]
     fine = scored.raw[:, 0] + scaling.center.item()

@@ -17,6 +17,7 @@ from trainer.config import Fit, ModelChoice, Split, TrainerConfig, Windows
 from trainer.data import DataError, Dataset
 from trainer.export import Exported, Scripted
 from trainer.fit import fit
+from trainer.models.base import WindowModel
 from trainer.preprocess import Run, fit_scaling, normalised_windows, split, stream_windows
 from trainer.train import Trained, publish, train
 
@@ -88,8 +89,13 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone() -
     assert torch.equal(state, torch.get_rng_state())
 
 
+class Same(WindowModel):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
 def test_a_sensor_that_is_stuck_is_named_and_equal_values_now_and_then_are_not() -> None:
-    exported = Exported(torch.nn.Identity())
+    exported = Exported(Same())
     window = torch.randn(3, 60, 2, generator=torch.Generator().manual_seed(1))
     window[1, 20:, 1] = window[1, 20, 1]
     window[2, 57:, 0] = window[2, 57, 0]

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from stream_detector.config import ConfigError
-from trainer.benchmarks.recipes import read_recipe
+from trainer.recipe_files import config_path, load_config, recipe_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from trainer.benchmarks.detect import Load
+    from trainer.config import TrainerConfig
 
 TITLES = {
     "ucr": "UCR Anomaly Archive: is the largest score near the one anomaly?",
@@ -31,6 +32,8 @@ TITLES = {
 }
 """Suites; told here because help need not wait for what runs them."""
 ENDINGS = (".md", ".html")
+DEFAULT = "default"
+NO_RECIPE = "trainer defaults"
 
 
 def register(app: typer.Typer, loader: Callable[[], Load]) -> None:
@@ -120,6 +123,14 @@ def report(
 
     scoreboard.write(out, [scoreboard.read_result(path) for path in results])
     typer.echo(str(out))
+
+
+def read_recipe(name: str | None) -> tuple[str, TrainerConfig]:
+    """Name and settings; without a name those of the recipe `default`, else the trainer's own."""
+    if name is None and DEFAULT not in recipe_names():
+        return NO_RECIPE, load_config(None)
+    path = Path(name or DEFAULT)
+    return config_path(path).stem, load_config(path)
 
 
 def spread(files: Sequence[Path], limit: int | None) -> list[Path]:

@@ -6,21 +6,21 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from stream_detector.bundle import BundleError
 from trainer.benchmarks import baselines
 from trainer.benchmarks.detect import detect
 from trainer.benchmarks.suites import SUITES
-from trainer.config import ModelChoice, TrainerConfig
 from trainer.data import DataError
+from trainer.recipes.base import changed, seeded, with_pca
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.benchmarks.cases import Answer, Case, Judged, Suite
     from trainer.benchmarks.detect import Load
+    from trainer.config import TrainerConfig
 
 OURS = "ours"
 PCA = "pca"
@@ -80,8 +80,8 @@ def work(task: Task, load: Load) -> Done:
         done.judged = {name: suite.judge(None, None) for name in names}
         return done
     done.name = case.name
-    fit = msgspec.structs.replace(task.config.fit, seed=task.seed, threads=1)
-    config = msgspec.structs.replace(task.config, fit=fit)
+    config = seeded(task.config, task.seed)
+    config = changed(config, fit=changed(config.fit, threads=1))
     threshold = None
     for name in names:
         answer: Answer | None
@@ -90,7 +90,7 @@ def work(task: Task, load: Load) -> Done:
         else:
             chosen = config
             if name == PCA:
-                chosen = msgspec.structs.replace(config, model=ModelChoice(name=PCA))
+                chosen = with_pca(config)
             answer = _detected(name, case, chosen, suite, load, done)
         if name == OURS and answer is not None:
             threshold, done.windows, done.cpu = answer.threshold, answer.windows, answer.cpu

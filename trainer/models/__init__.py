@@ -15,6 +15,7 @@ from stream_detector.config import ConfigError, Section
 from trainer.models import (
     conv_autoencoder,
     dense_autoencoder,
+    feature_autoencoder,
     lstm_attention,
     lstm_autoencoder,
     lstm_forecaster,
@@ -40,6 +41,9 @@ MODELS = {
     "lstm_attention": Architecture(lstm_attention.LstmAttention, lstm_attention.Options),
     "dense_autoencoder": Architecture(
         dense_autoencoder.DenseAutoencoder, dense_autoencoder.Options
+    ),
+    "feature_autoencoder": Architecture(
+        feature_autoencoder.FeatureAutoencoder, feature_autoencoder.Options
     ),
     "conv_autoencoder": Architecture(conv_autoencoder.ConvAutoencoder, conv_autoencoder.Options),
     "variational_autoencoder": Architecture(

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
+ALIGNED = 8
+"""Columns of the basis are filled up with zeros to a multiple of this. Matrix products of some
+
+narrow widths, five and six among them, give a row other last bits beside other rows, and a detector
+refuses such a bundle.
+"""
+
+
 class Options(Section, frozen=True, kw_only=True):
     components: Annotated[
         Count | None, Meta(description="Components kept; null: as many as hold `variance`.")
@@ -37,7 +45,7 @@ class Pca(ClosedForm):
         size = window * features
         self.components, self.variance = options.components or 0, options.variance
         self.mean = nn.Buffer(torch.zeros(size))
-        self.basis = nn.Buffer(torch.zeros(size, 1))  # [60F, components], orthonormal columns
+        self.basis = nn.Buffer(torch.zeros(size, 1))  # [60F, components], orthonormal or zero
 
     def forward(self, x: Tensor) -> Tensor:  # [B, 60, F] normalised -> the same, reconstructed
         away = x.flatten(1) - self.mean
@@ -62,5 +70,8 @@ class Pca(ClosedForm):
         if not kept:
             share = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
             kept = int((share < self.variance).sum().item()) + 1
+        kept = min(kept, size - 1)
         self.mean.copy_(mean)
-        self.basis = directions[:, : min(kept, size - 1)].to(self.mean.dtype).contiguous()
+        basis = self.mean.new_zeros(size, -(-kept // ALIGNED) * ALIGNED)
+        basis[:, :kept] = directions[:, :kept]
+        self.basis = nn.Buffer(basis)
