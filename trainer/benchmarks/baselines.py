@@ -32,6 +32,10 @@ MEMORY = 1024
 BLOCK = 4096
 TAIL = 0.02
 """Share of the held-out scores from which on the tail counts as exponential."""
+SMOOTHED = 50
+"""Scores whose mean `knn_smoothed` takes."""
+HELD = 20
+"""Scores whose maximum the `held` baselines take."""
 QUIET = 60
 """Rows: alarms that are less apart are one episode, as the product has it."""
 
@@ -105,12 +109,35 @@ def beyond_range(x: NDArray[np.float64], fit: int, rng: np.random.Generator) -> 
     return np.concatenate([[0.0], beyond.max(axis=1)])
 
 
+def smoothed(of: Baseline) -> Baseline:
+    """Mean of the last SMOOTHED scores: what a shape's detector gains by that alone."""
+
+    def baseline(x: NDArray[np.float64], fit: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return trailing_mean(of(x, fit, rng)[:, None], SMOOTHED)[:, 0]
+
+    return baseline
+
+
+def held(of: Baseline) -> Baseline:
+    """Maximum of the last HELD scores: what VUS-PR and events gain by holding an alarm."""
+
+    def baseline(x: NDArray[np.float64], fit: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        padded = np.concatenate([np.full(HELD - 1, -np.inf), of(x, fit, rng)])
+        largest: NDArray[np.float64] = sliding_window_view(padded, HELD).max(axis=1)
+        return largest
+
+    return baseline
+
+
 BASELINES: dict[str, Baseline] = {
     "mahalanobis": mahalanobis,
     "knn": knn,
+    "knn_smoothed": smoothed(knn),
     "random": random,
     "difference": difference,
+    "difference_held": held(difference),
     "moving_average": moving_average,
+    "moving_average_held": held(moving_average),
     "range": beyond_range,
 }
 

@@ -95,7 +95,7 @@ def _suite(name: str, loader: Callable[[], Load]) -> Callable[..., None]:
             for turn in range(seeds)
             for path in spread(found, limit)
         ]
-        done = pool.run(tasks, loader(), jobs or len(os.sched_getaffinity(0)), quiet=as_json)
+        done = pool.run(tasks, loader(), jobs or len(os.sched_getaffinity(0)))
         spent = time.monotonic() - started
         body = results.body(suite, title, config, done, len(found), spent)
         if report is not None:

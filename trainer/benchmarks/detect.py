@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from stream_detector.bundle import WINDOW, Registry
+from stream_detector.bundle import WINDOW, BundleError, Registry
 from trainer.benchmarks.cases import Answer
 from trainer.config import Data, Split
 from trainer.data import DataError, Dataset, clean
@@ -45,7 +45,10 @@ def detect(case: Case, config: TrainerConfig, split: Split | None, load: Load) -
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         registry = Registry(folder)
         publish(trained, registry)
-        model = load(registry.load())
+        try:
+            model = load(registry.load())
+        except BundleError as error:  # its folder will be gone when this is read
+            raise BundleError(str(error).replace(f"{folder}/", "")) from error
     return judged(case, model)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROBATION, COUNTED_ROWS = 0.15, 5000
 """Share of a file that is not judged, of at most so many of its rows."""
 FAR = 3.0
-"""Window widths behind a window from which on a false detection costs all of its weight."""
+"""Window widths behind a window beyond which a false detection costs all of its weight."""
 
 
 class Profile(NamedTuple):
@@ -80,8 +80,8 @@ def probation(rows: int) -> int:
 
 
 def sigmoid(position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n] 2 / (1 + e^(5 x)) - 1: near 1 at a window's left edge (-1), 0 at its right, -1 from 3."""
-    return np.where(position >= FAR, -1.0, 2 / (1 + np.exp(5 * np.minimum(position, FAR))) - 1)
+    """[n] 2 / (1 + e^(5 x)) - 1: near 1 at a window's left edge (-1), 0 at its right, -1 far behind."""
+    return np.where(position > FAR, -1.0, 2 / (1 + np.exp(5 * np.minimum(position, FAR))) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Rows:
 def rows_of(count: int, windows: Sequence[Interval]) -> Rows:
     """Of a file of `count` rows; windows are first and last row of each, in order."""
     place = np.arange(count)
-    position = np.full(count, FAR)
+    position = np.full(count, np.inf)
     number = np.full(count, -1, np.int64)
     for at, (first, last) in enumerate(windows):
         width = last - first + 1

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def run(tasks: Sequence[Task], load: Load, jobs: int, *, quiet: bool = False) -> list[Done]:
+def run(tasks: Sequence[Task], load: Load, jobs: int) -> list[Done]:
     """All tasks, in their order. With one job in this process, so that a debugger sees it.
 
     The largest files begin first: a long one that came last would run alone.
     """
     order = sorted(range(len(tasks)), key=lambda i: -_size(tasks[i]))
     found: dict[int, Done] = {}
-    with _progress(quiet=quiet) as progress:
+    with _progress() as progress:
         bar = progress.add_task(tasks[0].suite if tasks else "", total=len(tasks))
         for place, done in _each(tasks, order, load, min(jobs, len(tasks))):
             found[place] = done
@@ -96,7 +96,7 @@ def _size(task: Task) -> int:
     return path.stat().st_size
 
 
-def _progress(*, quiet: bool) -> Progress:
+def _progress() -> Progress:
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -104,6 +104,6 @@ def _progress(*, quiet: bool) -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=quiet or not console.is_terminal,
+        disable=not console.is_terminal,
         transient=True,
     )

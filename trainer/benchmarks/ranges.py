@@ -45,7 +45,8 @@ class RangeSuite:
 
     headline: ClassVar[str] = "vus_pr"
     baselines: ClassVar[tuple[str, ...]] = (
-        "mahalanobis", "knn", "random", "difference", "moving_average",
+        "mahalanobis", "knn", "random", "difference", "difference_held", "moving_average",
+        "moving_average_held",
     )  # fmt: skip
     split: ClassVar[Split | None] = None
 
