@@ -112,7 +112,7 @@ def test_bad_arguments_end_with_one_clear_line(
 
 
 def test_verdicts_on_the_tested_part_do_not_depend_on_what_comes_later(data: Path) -> None:
-    whole = Ucr().read(sorted((data / "ucr").iterdir())[0])
+    whole = Ucr().read(min((data / "ucr").iterdir()))
     cut = Case(
         whole.name, whole.features, whole.timestamp[:-150], whole.values[:-150], whole.train, []
     )

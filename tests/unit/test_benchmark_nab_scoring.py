@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_silence_scores_0_and_perfection_100_under_every_profile(name: str) -> N
     assert fixed(silent, PROFILES[name]) == 0
     assert fixed(perfect, PROFILES[name]) == pytest.approx(100)
     swept = scores([(rows, said.astype(float)) for rows, said in perfect], PROFILES)
-    assert swept[name] == (pytest.approx(100), 1.0)
+    assert swept[name] == pytest.approx((100, 1.0))
     assert np.isnan(normalised(0.0, 0, PROFILES[name]))
 
 
@@ -133,11 +134,16 @@ def test_published_raw_scores_normalise_to_the_published_ones() -> None:
 def test_profiles_come_from_nabs_own_file_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "profiles.json"
     assert read_profiles(path) == PROFILES
-    entry = '{"CostMatrix": {"tpWeight": 1.0, "fnWeight": %s, "fpWeight": %s, "tnWeight": 1.0}}'
-    path.write_text(
-        '{"standard": %s, "reward_low_FP_rate": %s, "reward_low_FN_rate": %s}'
-        % (entry % (1.0, 0.5), entry % (1.0, 0.22), entry % (2.0, 0.11))
-    )
+    weights = {
+        "standard": (1, 0.5),
+        "reward_low_FP_rate": (1, 0.22),
+        "reward_low_FN_rate": (2, 0.11),
+    }
+    costs = {
+        name: {"CostMatrix": {"tpWeight": 1, "fnWeight": missed, "fpWeight": false, "tnWeight": 1}}
+        for name, (missed, false) in weights.items()
+    }
+    path.write_text(json.dumps(costs))
     assert read_profiles(path) == {**PROFILES, "standard": Profile(1.0, 0.5, 1.0)}
     path.write_text('{"standard": {}}')
     with pytest.raises(DataError, match="profiles"):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.unit.benchmark_cases import MINUTE, case, says, write_ucr
-from trainer.benchmarks.cases import Case
 from trainer.benchmarks.command import TITLES
 from trainer.benchmarks.nab import RECORD, Nab
 from trainer.benchmarks.ranges import GAP, GRACE, RangeSuite
@@ -23,7 +22,7 @@ from trainer.metrics import wilson
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.benchmarks.cases import Suite
+    from trainer.benchmarks.cases import Case, Suite
 
 START = datetime(2020, 3, 1, tzinfo=UTC)
 
@@ -170,11 +169,11 @@ def test_skab_pools_rows_and_a_failed_file_misses_all_of_its_anomaly() -> None:
     judged = suite.judge(one, says(said, 3.0, [(45, 79)]))
     failed = suite.judge(one, None)
     found = suite.total([judged])
-    assert (found["f1"], found["far"]) == (pytest.approx(2 * 10 / (20 + 15)), pytest.approx(5 / 80))
+    assert (found["f1"], found["far"]) == pytest.approx((2 * 10 / (20 + 15), 5 / 80))
     assert found["mar"] == pytest.approx(0.5)
-    assert (found["episode_far"], found["episode_mar"]) == (pytest.approx(15 / 80), 0)
+    assert (found["episode_far"], found["episode_mar"]) == pytest.approx((15 / 80, 0))
     both = suite.total([judged, failed, suite.judge(None, None)])
-    assert (both["far"], both["mar"]) == (pytest.approx(5 / 160), pytest.approx(30 / 40))
+    assert (both["far"], both["mar"]) == pytest.approx((5 / 160, 30 / 40))
     low, high = suite.intervals([judged, failed])["f1"]
     assert 0 <= low < both["f1"] < high <= 1
 

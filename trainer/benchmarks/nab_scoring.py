@@ -80,7 +80,7 @@ def probation(rows: int) -> int:
 
 
 def sigmoid(position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n] 2 / (1 + e^(5 x)) - 1: near 1 at a window's left edge (-1), 0 at its right, -1 far behind."""
+    """[n] 2 / (1 + e^(5 x)) - 1: near 1 at a window's start (-1), 0 at its end, -1 far behind."""
     return np.where(position > FAR, -1.0, 2 / (1 + np.exp(5 * np.minimum(position, FAR))) - 1)
 
 
