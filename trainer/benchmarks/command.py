@@ -39,7 +39,8 @@ NO_RECIPE = "trainer defaults"
 def register(app: typer.Typer, loader: Callable[[], Load]) -> None:
     """Add `benchmark` to the commands; `loader` is asked only when a suite runs."""
     group = typer.Typer(
-        help="Run a public benchmark through the product's own path, beside simple baselines.",
+        help="Run a public benchmark through the product's own path, beside simple baselines.\n\n"
+        "Example: stream-trainer benchmark ucr --data DIR --recipe NAME --json > ucr.json",
         no_args_is_help=True,
         rich_markup_mode=None,
     )

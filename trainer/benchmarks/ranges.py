@@ -87,13 +87,14 @@ class RangeSuite:
         return metrics
 
     def intervals(self, judged: Sequence[Judged]) -> dict[str, tuple[float, float]]:
-        """Mean -+ 1.96 standard errors over the files."""
+        """Mean -+ 1.96 standard errors over the files, cut at 0 and 1."""
         found = {}
         for name in MISSED:
             values = _values(judged, name)
             if len(values) > 1:
+                middle = float(np.mean(values))
                 half = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5
-                found[name] = (float(np.mean(values)) - half, float(np.mean(values)) + half)
+                found[name] = (max(middle - half, 0.0), min(middle + half, 1.0))
         return found
 
 

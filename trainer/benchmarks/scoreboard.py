@@ -91,7 +91,7 @@ def overview(results: Sequence[dict[str, Any]]) -> Table:
         ])  # fmt: skip
     head = [
         "suite", "recipe", "files", "metric", "ours", "95% interval", "best baseline",
-        "published (other files)", "CPU us a window",
+        "published", "CPU us a window",
     ]  # fmt: skip
     return Table("The metric that stands for each suite", head, rows)
 
