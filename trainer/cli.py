@@ -22,6 +22,7 @@ from trainer.recipes_command import register as register_recipes
 from trainer.refresh_command import Ports
 from trainer.refresh_command import register as register_refresh
 from trainer.registry_commands import list_versions, promote, rollback
+from trainer.threshold_command import register as register_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,7 @@ def _loader() -> Load:
 register_refresh(app, _ports)
 register_evaluate(app, _ports)
 register_recipes(app, _ports)
+register_threshold(app, _ports)
 register_benchmark(app, _loader)
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from stream_detector.config import Count, Positive, Section, Text, ThresholdRule
+from stream_detector.config import Count, Positive, Section, Text
 from trainer.refresh_config import Refresh
+from trainer.threshold_config import ThresholdChoice  # noqa: TC001  # msgspec reads the annotations
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 CLIP = 100.0
@@ -157,7 +158,7 @@ class Calibration(Section, frozen=True, kw_only=True):
         Positive, Meta(description="False episodes accepted per series and day.")
     ] = 1.0
     threshold: Annotated[
-        ThresholdRule | None, Meta(description="A fixed threshold instead of the alarm budget.")
+        ThresholdChoice | None, Meta(description="One rule instead of the alarm budget.")
     ] = None
     max_windows: Annotated[
         Count, Meta(description="Held-out windows per scale at most, the latest of each series.")
@@ -175,11 +176,6 @@ class Calibration(Section, frozen=True, kw_only=True):
     fusion: Annotated[
         Literal["sum", "max", "l2"], Meta(description="How experts make one score.")
     ] = "sum"
-
-    def __post_init__(self) -> None:
-        rule = self.threshold
-        if rule and sum(part is not None for part in (rule.level, rule.quantile, rule.sigma)) != 1:
-            raise ValueError("`threshold` needs one of level, quantile, sigma")
 
 
 class ModelChoice(Section, frozen=True, kw_only=True):

@@ -240,13 +240,10 @@ def manifest(
     training: TrainingData,
     scales_reason: str = "",
 ) -> Manifest:
-    """The manifest of these files; the version is the time of creation and a digest of them."""
-    content = hashlib.sha256()
-    for name in sorted(files):
-        content.update(files[name])
+    """The manifest of these files."""
     return Manifest(
         format_version=FORMAT_VERSION,
-        version=f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}",
+        version=version_of(created, files),
         created=created.isoformat(timespec="seconds"),
         features=features,
         window=WINDOW,
@@ -261,3 +258,11 @@ def manifest(
         training=training,
         torch=str(torch.__version__),
     )
+
+
+def version_of(created: datetime, files: Mapping[str, bytes]) -> str:
+    """The name of a bundle: the time of creation and a digest of its files."""
+    content = hashlib.sha256()
+    for name in sorted(files):
+        content.update(files[name])
+    return f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}"

@@ -23,6 +23,7 @@ from stream_detector.bundle import (
     TrainingData,
     Transform,
 )
+from stream_detector.config import ConfigError
 from stream_detector.core.transforms import transformed
 from trainer import experts, export
 from trainer.calibrate import at_scale, calibrate, experts_of, score_runs
@@ -76,6 +77,11 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
+    if config.calibration.threshold is not None and config.calibration.threshold.needs_labels:
+        raise ConfigError(
+            "calibration.threshold: f_beta needs labels, which this data lacks; leave it out, then "
+            "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
+        )
     transforms = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
     series = [
         replace(one, values=transformed(transforms, one.values, one.timestamp))

@@ -103,14 +103,13 @@ def _windows_per_second(model: Model) -> float:
 
 
 def _threshold(config: DetectorConfig, model: Model) -> str:
-    if config.alarm_budget is not None:
-        return f"alarm budget of {config.alarm_budget:g} episodes per series and day"
-    if config.threshold is not None:
-        rule = config.threshold
-        chosen = {"level": rule.level, "quantile": rule.quantile, "sigma": rule.sigma}
-        return ", ".join(f"{name} {value:g}" for name, value in chosen.items() if value is not None)
-    given = model.bundle.manifest.threshold
-    return f"the bundle's: {given.method} {given.value:g}"
+    rule = policy_of(config).rule
+    if rule is None:
+        given = model.bundle.manifest.threshold
+        return f"the bundle's: {given.method} {given.value:g}"
+    if rule[0] == "alarm_budget":
+        return f"alarm budget of {rule[1]:g} episodes per series and day"
+    return f"{rule[0]} {rule[1]:g}"
 
 
 def _topics(config: DetectorConfig, *, create: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from stream_detector.core import alarms
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import MATURE, judge
 from stream_detector.core.clock import FOREVER
@@ -170,18 +171,21 @@ class Engine:
         fused = lv.fuse(np.nan_to_num(filled[some]), serving.rule, serving.weights)
         t = lv.transformed(fused, serving.levels)
         of_some = Segments(segments.row[segments.of[some]])
-        alarm = serving.z_of(slab.threshold[of_some.row].astype(np.float64))
-        spread = serving.levels.spread
-        judged = judge(slab, of_some, t, alarm, spread)
+        held = alarms.limits(slab, serving, of_some, fused)
+        judged = judge(slab, of_some, t, held.z, held.reached, serving.levels.spread)
 
         level = np.full(m, np.nan, np.float32)
         score_now = np.full(m, np.nan, np.float32)
+        threshold = np.full(m, np.nan, np.float32)
         level[some] = serving.level_of(judged.z)
         score_now[some] = fused
+        threshold[some] = alarms.thresholds(slab, serving, of_some, held, judged, level[some])
         level = segments.forward_fill(level, slab.level[segments.row])
         score_now = segments.forward_fill(score_now, slab.score[segments.row])
+        threshold = segments.forward_fill(threshold, slab.threshold[segments.row])
         slab.level[segments.row] = level[segments.last]
         slab.score[segments.row] = score_now[segments.last]
+        slab.threshold[segments.row] = threshold[segments.last]
         seen = np.full(m, np.nan)
         seen[some] = judged.after
         seen = segments.forward_fill(seen, _seen_before(slab, segments, of_some, judged.seen))
@@ -197,6 +201,7 @@ class Engine:
             values=admitted.values,
             level=level,
             score=score_now,
+            threshold=threshold,
             scored=seen.astype(np.int32),
             excess=new * serving.weights,
             windows={k: (w, s.contribution, s.expected) for k, (w, s) in scored.items()},
@@ -214,10 +219,8 @@ class Engine:
         job.anomalous[piece.place[admitted.at]] = moves.anomalous
 
         stop = self._stops(piece, moves.relearn)
-        limit = serving.levels
-        bound = lv.untransformed(judged.location + alarm[of_some.of] * judged.deviation, limit)
         ratio = np.full(m, np.nan, np.float32)
-        ratio[some] = np.maximum(fused, 0) / np.maximum(bound, 1e-30)
+        ratio[some] = alarms.ratio(serving, of_some, held, judged, fused)
         self._histograms(piece, scored, ratio, stop, result)
         events = [(at, event) for at, event in moves.events]
         rest = self._restart(piece, moves.relearn, stop, events)
@@ -306,7 +309,7 @@ def _detail(piece: Piece, samples: Samples) -> Detail:
         piece.job.batch,
         piece.place[samples.at],
         samples.score,
-        slab.threshold[row].astype(np.float64),
+        samples.threshold.astype(np.float64),
         anchor + samples.values,
         np.full(anchor.shape, np.nan),
         np.full(anchor.shape, np.nan),

@@ -57,6 +57,7 @@ class Samples:
     values: NDArray[np.float32]  # [m, F] the last stage, relative
     level: NDArray[np.float32]  # [m]
     score: NDArray[np.float32]  # [m]
+    threshold: NDArray[np.float32]  # [m] level that raises an alarm
     scored: NDArray[np.int32]  # [m] scores the series had before this sample's
     excess: NDArray[np.float32]  # [m, X] weighted, of the windows completed by this very sample
     windows: dict[int, tuple[WindowSet, NDArray[np.float32], NDArray[np.float32]]]
@@ -90,7 +91,7 @@ class Tracker:
     ) -> Transitions:
         slab = self._slab
         result = Transitions(anomalous=np.zeros(len(samples.at), np.bool_))
-        above = samples.level >= slab.threshold[rows][of]
+        above = samples.level >= samples.threshold
         above &= samples.scored >= MATURE
         busy = slab.above[rows] > 0
         busy[of[above]] = True
@@ -134,7 +135,7 @@ class Tracker:
                 if window is None:  # the level is held from an earlier window
                     continue
                 episode = Episode(Kind.ANOMALY, time, window, now, repeated_at=time)
-                episode.threshold = float(slab.threshold[row])
+                episode.threshold = float(samples.threshold[i])
                 episode.severity = self._rank(now.level, episode.threshold)
                 result.events.append((arrival, self._event(row, episode, Status.OPENED, time)))
                 result.anomalous[i] = True

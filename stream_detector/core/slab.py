@@ -54,7 +54,8 @@ class Slab:
     location: NDArray[np.float64]  # [R] of the transformed score
     deviation: NDArray[np.float64]  # [R]
     scored: NDArray[np.int32]  # [R] scores that location and deviation have seen
-    threshold: NDArray[np.float32]  # [R] level
+    threshold: NDArray[np.float32]  # [R] level, of a bound the newest; infinite before the first
+    bound: NDArray[np.float32]  # [R] score that raises an alarm; infinite where a level does
     level: NDArray[np.float32]  # [R] newest; NaN before the first
     score: NDArray[np.float32]  # [R] newest
     above: NDArray[np.uint16]  # [R] samples in a row above the threshold, outside episodes
@@ -106,6 +107,7 @@ class Slab:
             "deviation": (np.float64, (), 1),
             "scored": (np.int32, (), 0),
             "threshold": (np.float32, (), np.inf),
+            "bound": (np.float32, (), np.inf),
             "level": (np.float32, (), np.nan),
             "score": (np.float32, (), np.nan),
             "above": (np.uint16, (), 0),

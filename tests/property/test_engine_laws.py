@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,8 +87,9 @@ def fresh(
     smoothing: int,
     rungs: tuple[int, ...],
     transforms: tuple[Transform, ...] = (),
+    policy: Policy = POLICY,
 ) -> Engine:
-    engine = Engine("test", POLICY)
+    engine = Engine("test", policy)
     served = model(
         [f"f{i}" for i in range(features)],
         scales,
@@ -107,6 +109,7 @@ def fresh(
     scales=st.sampled_from([(1,), (1, 4), (3,)]),
     smoothing=st.sampled_from([1, 5]),
     transforms=st.sampled_from(CHAINS),
+    policy=st.sampled_from([POLICY, replace(POLICY, error=2.5), replace(POLICY, sigma=3.0)]),
     cuts=st.lists(st.integers(1, 2500), max_size=60),
 )
 def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state(
@@ -115,11 +118,12 @@ def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state
     scales: tuple[int, ...],
     smoothing: int,
     transforms: tuple[Transform, ...],
+    policy: Policy,
     cuts: list[int],
 ) -> None:
     whole = stream(seed, features, 520)
-    one = fresh(features, scales, smoothing, (16,), transforms)
-    many = fresh(features, scales, smoothing, (4, 16), transforms)
+    one = fresh(features, scales, smoothing, (16,), transforms, policy)
+    many = fresh(features, scales, smoothing, (4, 16), transforms, policy)
     expected = outcome(one, [whole])
     found = outcome(many, cut(whole, [at for at in cuts if at < len(whole)]))
 

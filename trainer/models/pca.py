@@ -19,12 +19,10 @@ from trainer.models.base import ClosedForm
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+NARROWEST = 16
+"""Columns of the basis at least, the rest zeros: products with one or two columns take another way
 
-ALIGNED = 8
-"""Columns of the basis are filled up with zeros to a multiple of this. Matrix products of some
-
-narrow widths, five and six among them, give a row other last bits beside other rows, and a detector
-refuses such a bundle.
+through a CPU's vector units, on which a row's last bits depend on its place among the others.
 """
 
 
@@ -45,7 +43,7 @@ class Pca(ClosedForm):
         size = window * features
         self.components, self.variance = options.components or 0, options.variance
         self.mean = nn.Buffer(torch.zeros(size))
-        self.basis = nn.Buffer(torch.zeros(size, 1))  # [60F, components], orthonormal or zero
+        self.basis = nn.Buffer(torch.zeros(size, 1))  # [60F, components], orthonormal columns
 
     def forward(self, x: Tensor) -> Tensor:  # [B, 60, F] normalised -> the same, reconstructed
         away = x.flatten(1) - self.mean
@@ -70,8 +68,7 @@ class Pca(ClosedForm):
         if not kept:
             share = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
             kept = int((share < self.variance).sum().item()) + 1
-        kept = min(kept, size - 1)
         self.mean.copy_(mean)
-        basis = self.mean.new_zeros(size, -(-kept // ALIGNED) * ALIGNED)
-        basis[:, :kept] = directions[:, :kept]
-        self.basis = nn.Buffer(basis)
+        basis = directions[:, : min(kept, size - 1)].to(self.mean.dtype)
+        narrow = max(0, NARROWEST - basis.shape[1])
+        self.basis = nn.Buffer(nn.functional.pad(basis, (0, narrow)))
