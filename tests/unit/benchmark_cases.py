@@ -64,4 +64,4 @@ def says(
     inside = np.zeros(len(values), np.bool_)
     for first, last in episodes:
         inside[first : last + 1] = True
-    return Answer(values, values, threshold, inside, list(episodes))
+    return Answer(values, values, threshold, values >= threshold, inside, list(episodes))

@@ -165,11 +165,12 @@ def answer(name: str, case: Case, seed: int, threshold: float | None) -> Answer:
     level = level_of(score[case.train :], score[fit : case.train])
     if threshold is None:
         threshold = max(float(np.log10(DAY / max(case.interval, 1.0))), 0.5)
-    episodes = merge(stretches(level >= threshold), QUIET)
+    above = level >= threshold
+    episodes = merge(stretches(above), QUIET)
     inside = np.zeros(case.tested, np.bool_)
     for first, last in episodes:
         inside[first : last + 1] = True
-    return Answer(score[case.train :], level, threshold, inside, episodes)
+    return Answer(score[case.train :], level, threshold, above, inside, episodes)
 
 
 def level_of(

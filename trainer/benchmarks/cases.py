@@ -64,16 +64,12 @@ class Answer:
 
     score: NDArray[np.float64]  # [m] finite, larger is worse
     level: NDArray[np.float64]  # [m] finite, -log10 of a tail probability
-    threshold: float  # level that is an alarm
+    threshold: float  # level that is an alarm, the usual one where it moves
+    above: NDArray[np.bool_]  # [m] the row by itself is an alarm
     inside: NDArray[np.bool_]  # [m] within an episode
     episodes: list[Interval]  # first and last row of each
     windows: int = 0  # that were scored
     cpu: float = 0.0  # s of process time for them
-
-    @property
-    def above(self) -> NDArray[np.bool_]:
-        """[m] the row by itself is an alarm."""
-        return self.level >= self.threshold
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,11 @@ def judged(case: Case, model: Model) -> Answer:
         full[place[tested]] = values[tested]
         return np.where(np.isfinite(full), full, np.nanmin(values))
 
-    inside = np.zeros(case.tested, np.bool_)
-    inside[place[tested]] = seen.anomalous[tested]
+    def flags(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        full = np.zeros(case.tested, np.bool_)
+        full[place[tested]] = values[tested]
+        return full
+
     at = series.timestamp
     ends = [
         (place[np.searchsorted(at, one.start)], place[np.searchsorted(at, one.end, "right") - 1])
@@ -84,7 +87,8 @@ def judged(case: Case, model: Model) -> Answer:
         score=spread(seen.score),
         level=spread(seen.level),
         threshold=float(np.median(thresholds)),
-        inside=inside,
+        above=flags(seen.above),
+        inside=flags(seen.anomalous),
         episodes=[(max(int(first), 0), int(last)) for first, last in ends if last >= 0],
         windows=sum(judged_samples // scale for scale in manifest.scales),
         cpu=cpu,
