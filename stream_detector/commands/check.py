@@ -106,7 +106,8 @@ def _threshold(config: DetectorConfig, model: Model) -> str:
     rule = policy_of(config).rule
     if rule is None:
         given = model.bundle.manifest.threshold
-        return f"the bundle's: {given.method} {given.value:g}"
+        told = f" ({given.provenance})" if given.provenance else ""
+        return f"the bundle's: {given.method} {given.value:g}{told}"
     if rule[0] == "alarm_budget":
         return f"alarm budget of {rule[1]:g} episodes per series and day"
     return f"{rule[0]} {rule[1]:g}"

@@ -68,7 +68,7 @@ class Transforms:
         for at in range(len(self.rules) - 1, -1, -1):
             rule, x, miss = self.rules[at], stages[at], result - stages[at + 1]
             if rule.kind == "log_difference":
-                result = x * np.exp(np.minimum(miss, 700.0))
+                result = x * np.exp(np.minimum(miss, 300.0))  # more would leave the floats
             elif rule.kind == "rate":
                 result = x + miss * (since / 1000.0)
             else:

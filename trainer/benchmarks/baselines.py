@@ -33,7 +33,7 @@ BLOCK = 4096
 TAIL = 0.02
 """Share of the held-out scores from which on the tail counts as exponential."""
 SMOOTHED = 50
-"""Scores whose mean `knn_smoothed` takes."""
+"""Scores whose mean `knn_centred_smoothed` takes."""
 HELD = 20
 """Scores whose maximum the `held` baselines take."""
 QUIET = 60
@@ -64,16 +64,32 @@ def mahalanobis(x: NDArray[np.float64], fit: int, rng: np.random.Generator) -> N
 
 def knn(x: NDArray[np.float64], fit: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Squared distance of the newest window to the nearest one in a memory of training windows."""
+    return _nearest(x, fit, rng, centred=False)
+
+
+def knn_centred(x: NDArray[np.float64], fit: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The same without the windows' own means: of shapes alone."""
+    return _nearest(x, fit, rng, centred=True)
+
+
+def _nearest(
+    x: NDArray[np.float64], fit: int, rng: np.random.Generator, *, centred: bool
+) -> NDArray[np.float64]:
     if fit < WINDOW:
         return np.zeros(len(x))
     windows = sliding_window_view(x.astype(np.float32), WINDOW, axis=0)  # [n - 59, F, 60]
     seen = fit - WINDOW + 1
     chosen = np.sort(rng.permutation(seen)[:MEMORY])
-    memory = windows[chosen].reshape(len(chosen), -1)
+
+    def flat(some: NDArray[np.float32]) -> NDArray[np.float32]:  # [k, F, 60] -> [k, 60F]
+        away = some - some.mean(axis=2, keepdims=True) if centred else some
+        return away.reshape(len(some), -1)
+
+    memory = flat(windows[chosen])
     size = (memory**2).sum(axis=1)
     score = np.zeros(len(x))
     for start in range(0, len(windows), BLOCK):
-        block = windows[start : start + BLOCK].reshape(-1, memory.shape[1])
+        block = flat(windows[start : start + BLOCK])
         near = (size - 2 * (block @ memory.T)).min(axis=1) + (block**2).sum(axis=1)
         score[WINDOW - 1 + start : WINDOW - 1 + start + len(block)] = np.maximum(near, 0)
     return score
@@ -132,7 +148,7 @@ def held(of: Baseline) -> Baseline:
 BASELINES: dict[str, Baseline] = {
     "mahalanobis": mahalanobis,
     "knn": knn,
-    "knn_smoothed": smoothed(knn),
+    "knn_centred_smoothed": smoothed(knn_centred),
     "random": random,
     "difference": difference,
     "difference_held": held(difference),

@@ -42,7 +42,7 @@ class Ucr:
     )
     headline: ClassVar[str] = "accuracy"
     baselines: ClassVar[tuple[str, ...]] = (
-        "mahalanobis", "knn", "knn_smoothed", "random", "difference", "moving_average",
+        "mahalanobis", "knn", "knn_centred_smoothed", "random", "difference", "moving_average",
     )  # fmt: skip
     split: ClassVar[Split | None] = None
 
