@@ -24,6 +24,7 @@ from stream_detector.bundle import (
 from stream_detector.core import levels as core
 from trainer.data import DataError
 from trainer.preprocess import stream_windows
+from trainer.thresholds import SeriesScores, threshold_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -68,6 +69,7 @@ class RunScores:
 
     series: int
     raw: NDArray[np.float32]  # [n, X] smoothed scores by expert, held between windows
+    truth: NDArray[np.bool_] | None = None  # [n] anomalous by its label; None: all are normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def experts_of(outputs: Mapping[int, Sequence[str]], rules: Sequence[ExpertRule]
             name=rule.name,
             scale=scale,
             output=names.index(rule.name),
-            smoothing=Smoothing(kind=rule.of, n=rule.smoothing),
+            smoothing=Smoothing(kind=rule.of, n=max(1, round(rule.smoothing / scale))),
             weight=rule.weight or 0.0,
         )
         for scale, names in outputs.items()
@@ -159,11 +161,8 @@ def calibrate(
     series whose errors differ by orders of magnitude then share one distribution. With
     `config.tail` their tail excesses are fused instead, which are of one size already.
     """
-    finite = [RunScores(s.series, s.raw[np.isfinite(s.raw).all(axis=1)]) for s in scored]
-    by_series = {
-        number: np.concatenate([one.raw for one in finite if one.series == number])
-        for number in dict.fromkeys(one.series for one in finite if len(one.raw))
-    }
+    held = _by_series(scored)
+    by_series = {number: raw[~truth] for number, (raw, truth) in held.items() if not truth.all()}
     if not by_series:
         raise DataError(
             "no held-out window to calibrate with; give longer series, smaller windows.scales, or "
@@ -174,10 +173,13 @@ def calibrate(
     else:
         experts = _tailed(experts, np.concatenate(list(by_series.values())), config.tail)
     weights = [expert.weight for expert in experts]
-    fused = {
-        number: core.fuse(_excesses(raw, experts), config.fusion, weights)
-        for number, raw in by_series.items()
+    scores = {
+        series[number].name: SeriesScores(
+            core.fuse(_excesses(raw, experts), config.fusion, weights), truth
+        )
+        for number, (raw, truth) in held.items()
     }
+    fused = {number: scores[series[number].name].normal for number in by_series}
     middle = float(np.median([np.median(score) for score in fused.values()]))
     blank = Levels(
         transform="log" if config.tail is None else "identity",
@@ -193,8 +195,11 @@ def calibrate(
         z=knots_z, level=knots_level, slope=slope,
     )  # fmt: skip
     everything = np.concatenate(list(fused.values()))
+    names = [one.name for one in series]
+    source = f"from {len(everything)} held-out windows of {len(fused)} series, none of them fitted"
+    chosen = threshold_of(config, scores, names, source)
     table = SeriesTable(
-        row={one.name: number for number, one in enumerate(series)},
+        row={name: number for number, name in enumerate(names)},
         center=scaling.center,
         scale=scaling.scale,
         score_location=location,
@@ -202,9 +207,24 @@ def calibrate(
         score_mean=_each(fused, len(series), np.mean, everything),
         score_std=_each(fused, len(series), np.std, everything),
         interval=np.array([one.interval for one in series]),
+        score_threshold=chosen.each,
     )
-    count = len(everything)
-    return Calibrated(experts, levels, _threshold(config, count, len(fused)), table, count)
+    return Calibrated(experts, levels, chosen.threshold, table, len(everything))
+
+
+def _by_series(
+    scored: Sequence[RunScores],
+) -> dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """The finite scores [n, X] of each series, run after run, and which are anomalous [n]."""
+    raw: dict[int, list[NDArray[np.float32]]] = {}
+    truth: dict[int, list[NDArray[np.bool_]]] = {}
+    for one in scored:
+        rows = np.isfinite(one.raw).all(axis=1)
+        if rows.any():
+            known = np.zeros(len(one.raw), np.bool_) if one.truth is None else one.truth
+            raw.setdefault(one.series, []).append(one.raw[rows])
+            truth.setdefault(one.series, []).append(known[rows])
+    return {number: (np.concatenate(raw[number]), np.concatenate(truth[number])) for number in raw}
 
 
 def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32]]) -> list[Expert]:
@@ -311,19 +331,3 @@ def _each(
     return np.array(
         [float(of(fused.get(number, everything).astype(np.float64))) for number in range(count)]
     )
-
-
-def _threshold(config: Calibration, windows: int, series: int) -> Threshold:
-    rest = f"from {windows} held-out windows of {series} series, none of them fitted"
-    rule = config.threshold
-    if rule is None:
-        provenance = f"{config.alarm_budget:g} false episodes per series and day, {rest}"
-        return Threshold(method="alarm_budget", value=config.alarm_budget, provenance=provenance)
-    if rule.level is not None:
-        return Threshold(
-            method="level", value=rule.level, provenance=f"set directly; levels {rest}"
-        )
-    if rule.quantile is not None:
-        return Threshold(method="quantile", value=rule.quantile, provenance=f"quantile {rest}")
-    assert rule.sigma is not None
-    return Threshold(method="sigma", value=rule.sigma, provenance=f"mean and deviation {rest}")

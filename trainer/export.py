@@ -62,7 +62,8 @@ class Exported(nn.Module):
     mean over all that the model compares; `newest` is that of the newest step, so that a spike
     shows at once. `stuck` is no error: it is the square of the share of the window for which a
     feature has not changed at all, because a flat line is what an autoencoder reconstructs best. A
-    feature's contribution is its share of the errors and, as far as one is stuck, of that.
+    feature's contribution is its share of the errors and of what the families blame it for and, as
+    far as one is stuck, of that.
     """
 
     def __init__(
@@ -99,9 +100,12 @@ class Exported(nn.Module):
         stuck = same.cumprod(dim=1).mean(dim=1).square()  # [B, F]
         most = stuck.amax(dim=1)  # [B]
         scores = [torch.stack((whole.mean(dim=1), newest.mean(dim=1), most), dim=1)]
-        for family in self.families:  # TorchScript knows no comprehension over modules
-            scores.append(family(x))  # noqa: PERF401
         errors = whole + newest
+        errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        for family in self.families:
+            found, blame = family(x)
+            scores.append(found)
+            errors = errors + blame
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
         contribution = errors + most.unsqueeze(1) * (still - errors)
@@ -240,13 +244,10 @@ def manifest(
     training: TrainingData,
     scales_reason: str = "",
 ) -> Manifest:
-    """The manifest of these files; the version is the time of creation and a digest of them."""
-    content = hashlib.sha256()
-    for name in sorted(files):
-        content.update(files[name])
+    """The manifest of these files."""
     return Manifest(
         format_version=FORMAT_VERSION,
-        version=f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}",
+        version=version_of(created, files),
         created=created.isoformat(timespec="seconds"),
         features=features,
         window=WINDOW,
@@ -261,3 +262,11 @@ def manifest(
         training=training,
         torch=str(torch.__version__),
     )
+
+
+def version_of(created: datetime, files: Mapping[str, bytes]) -> str:
+    """The name of a bundle: the time of creation and a digest of its files."""
+    content = hashlib.sha256()
+    for name in sorted(files):
+        content.update(files[name])
+    return f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}"

@@ -89,6 +89,12 @@ def untransformed(t: NDArray[np.floating], levels: Levels) -> NDArray[np.float64
     return np.maximum(np.exp(value) - levels.epsilon, 0.0)
 
 
+def just_above(score: ArrayLike) -> NDArray[np.float64]:
+    """The least score of the engine, a float32, above each of these [n]: reached means exceeded."""
+    value = np.asarray(score, dtype=np.float32)
+    return np.nextafter(value, np.float32(np.inf)).astype(np.float64)
+
+
 def usual(
     t: NDArray[np.floating],  # [n], finite
     least: float = 0.0,

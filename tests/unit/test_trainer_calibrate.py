@@ -13,6 +13,7 @@ from trainer.calibrate import RunScores, calibrate, experts_of, knots, score_run
 from trainer.config import Calibration, ExpertRule, Split
 from trainer.data import DataError
 from trainer.preprocess import fit_scaling, split
+from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,9 +162,7 @@ def test_smoothing_is_causal_and_begins_with_what_there_is() -> None:
     "rule", [{"level": 4.0}, {"quantile": 0.999}, {"sigma": 5.0}, None], ids=str
 )
 def test_the_threshold_says_where_it_comes_from(rule: dict[str, float] | None) -> None:
-    from stream_detector.config import ThresholdRule  # noqa: PLC0415  # needed here alone
-
-    config = Calibration(threshold=ThresholdRule(**rule) if rule else None)
+    config = Calibration(threshold=ThresholdChoice(**rule) if rule else None)  # type: ignore[arg-type]  # parametrised
     threshold = calibrated([RunScores(0, noise(900, 0, 1.0))], config).threshold
     assert (threshold.method, threshold.value) == (*rule.items(),)[0] if rule else True
     assert "900 held-out windows of 1 series" in threshold.provenance
