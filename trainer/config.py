@@ -231,9 +231,9 @@ class ModelChoice(Section, frozen=True, kw_only=True):
     name: Annotated[
         Text,
         Meta(
-            description="Architecture: lstm_autoencoder, lstm_forecaster, lstm_attention, "
-            "dense_autoencoder, feature_autoencoder, conv_autoencoder, variational_autoencoder, "
-            "transformer_autoencoder or pca, which needs no passes."
+            description="Architecture: lstm_autoencoder, lstm_forecaster, lstm_events, "
+            "lstm_attention, dense_autoencoder, feature_autoencoder, conv_autoencoder, "
+            "variational_autoencoder, transformer_autoencoder or pca, which needs no passes."
         ),
     ] = "lstm_autoencoder"
     options: Annotated[

@@ -1,13 +1,14 @@
-"""Stacked LSTM that forecasts the distribution of the next event: what comes, and its values.
+"""Stacked LSTM that forecasts the next event: how likely each mark is, and where values will lie.
 
-Some leading columns are marks, of which an event has one; the others are values. The next mark has
-a probability, each value a normal density given the history and the mark that came with it, as in
-marked point processes (Du et al., "Recurrent Marked Temporal Point Processes", 2016, with the
-log-normal times of Shchur, Bilos & Guennemann, "Intensity-Free Learning of Temporal Point
-Processes", 2020, where a value is the logarithm of a time).
+Some leading columns are marks, of which an event has one; the others are values. Marks have odds;
+each mark has a density of the values that come with it, Student's t, whose wide tails take the rare
+outlier for what it is. This is a marked point process where a value is the logarithm of a time (Du
+et al., "Recurrent Marked Temporal Point Processes", 2016; Shchur, Bilos & Guennemann,
+"Intensity-Free Learning of Temporal Point Processes", 2020).
 
-An error is a surprise, -log of the probability or of the density's share of the highest that the
-model can give, so that rare but usual branches do not look like faults.
+An error is a surprise: -log of the odds of the mark that came, and -log of the density of a value
+over the highest density that the model can give. Branches that are taken now and then do not look
+like faults.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ import torch
 from msgspec import Meta, field
 from torch import Tensor, nn
 
-from stream_detector.config import Count, Section
+from stream_detector.config import ConfigError, Count, Section
 from trainer.models.base import Dropout, Forecast, WindowModel
 from trainer.models.recurrent import Recurrent
 
 NARROWEST, WIDEST = math.log(0.05), math.log(20.0)
-"""Logarithms of the least and the largest standard deviation, in normalised units."""
-import os
-FREEDOM = float(os.environ.get("NU","4"))
+"""Logarithms of the least and the largest width of a density, in normalised units."""
+FREEDOM = 3.0
+"""Degrees of freedom of the densities (Lange, Little & Taylor, "Robust Statistical Modeling Using
+
+the t Distribution", 1989, find 3 to 4 about right where the tails are not known).
+"""
 CONTEXT = 10
-"""Steps that a forecast knows at least in training."""
+"""Steps that a forecast looks back at in training, at least."""
 TINY = 1e-9
 """Added below a square root, whose slope at zero is infinite."""
 
@@ -48,20 +52,25 @@ class Options(Section, frozen=True, kw_only=True):
 
 
 class LstmEvents(WindowModel):
-    """The estimate of a mark's column is its probability, between -1 and 1 as minmax has it."""
+    """The forecast of a mark is what its column has on average, with values of -1 and 1 (minmax)."""
 
     def __init__(self, features: int, window: int, options: Options) -> None:  # noqa: ARG002  # every model is built from the same three
         super().__init__()
+        if options.marks >= features:
+            raise ConfigError(
+                f"model.options: marks: {options.marks} of {features} columns leave none for a value"
+            )
         self.counted = options.forecast
         self.learnt = window - CONTEXT
-        self.marks = min(options.marks, features)
+        self.marks = options.marks
         self.narrowest, self.widest, self.tiny = NARROWEST, WIDEST, TINY
         self.freedom = FREEDOM
         sizes = [features, *options.layers]
         self.layers = nn.ModuleList(Recurrent(inputs, units) for inputs, units in pairwise(sizes))
         self.dropout = nn.Dropout(options.dropout)
-        self.odds = nn.Linear(sizes[-1], self.marks)
-        self.densities = nn.Linear(sizes[-1], max(self.marks, 1) * 2 * (features - self.marks))
+        kinds = max(self.marks, 1)
+        self.odds = nn.Linear(sizes[-1], kinds)
+        self.densities = nn.Linear(sizes[-1], kinds * 2 * (features - self.marks))
 
     def forward(self, x: Tensor) -> Tensor:  # [B, 60, F] normalised -> the newest ones forecast
         estimate: Tensor = self.compare(x)[2]
@@ -84,7 +93,7 @@ class LstmEvents(WindowModel):
             states = self.dropout(layer(states))
         states = states[:, -steps:]
         came, values = came[:, -steps:], x[:, -steps:, marks:]
-        odds = self.odds(states).log_softmax(dim=2)
+        odds = self.odds(states).log_softmax(dim=2)[:, :, :marks]
         chosen = came if marks else torch.ones_like(values[:, :, :1])
         each = self.densities(states).unflatten(2, (chosen.shape[2], -1))
         middle, width = (chosen.unsqueeze(2) @ each).squeeze(2).chunk(2, dim=2)

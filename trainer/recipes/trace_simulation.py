@@ -1,11 +1,11 @@
 """Event traces of threads that loop through small state machines, with labelled faults; seeded.
 
-An event is one of 16 variables and the time since the event before it. Machines have branches and
-a state that is retried; several states share a variable, and each state has a usual time of its
+An event is one of 16 variables and the time since the thread's event before. Machines have branches
+and a state that is retried; several states share a variable, and each state has a usual time of its
 own, a hundred times longer in one than in another: neither a look-up of pairs of variables nor a
-threshold on times finds all faults. Only numpy lives here.
+threshold on times finds all faults. Only numpy lives here; nothing reads, writes or waits.
 
-    machine --walk--> steps of a thread --fault--> steps, some of them labelled --clock--> records
+    machine --walk--> steps --faults--> steps, some labelled --clock--> records of a thread
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,7 +36,8 @@ MEAN_MS = 200.0
 USUAL = (0.1, 10.0)
 """Range of the states' usual times, before they are brought to the common mean."""
 JITTER, RARE, WIDER = 0.25, 0.04, 3.0
-"""Standard deviation of the logarithm of times; rare ones have a wider one by this factor."""
+"""Standard deviation of log times; the odds of a wider one, and by which factor it is wider."""
+START_MS = 1_767_571_200_000  # 2026-01-05T00:00:00Z
 
 Kind = Literal["order", "delay", "burst"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -46,27 +47,26 @@ FACTOR = (3.0, 8.0)
 """By how much times are longer in a delay, shorter in a burst."""
 QUIET = (60, 180)
 """Records between two faults, least and most."""
-START_MS = 1_767_571_200_000  # 2026-01-05T00:00:00Z
-
-
-class Fault(NamedTuple):
-    """First and last of a thread's records that are faulty."""
-
-    first: int
-    last: int
-    kind: Kind
-    form: str  # swap and miss are of order, repeat of burst
 
 
 class Step(NamedTuple):
     state: int
     variable: int
-    gap: float  # ms since the thread's step before
+    gap: float  # ms since the step before
+
+
+class Fault(NamedTuple):
+    """First and last faulty record of one thread."""
+
+    first: int
+    last: int
+    kind: Kind
+    form: str  # name in FORMS
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What one thread left in the trace, in time order; no two times are equal."""
+    """What one thread left in a trace, in time order; no two times are equal."""
 
     thread: str
     time: NDArray[np.int64]  # [n] ms UTC
@@ -90,15 +90,16 @@ class Machine:
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> Machine:
         lengths = [rng.integers(STATES[0], STATES[1] + 1, len(stage)) for stage in STAGES]
-        count = int(sum(map(np.sum, lengths)))
-        used = rng.choice(VARIABLES, USED, replace=False)
-        variable = used[rng.permutation(np.arange(count) % USED)]
-        odds = _odds(lengths, count)
+        odds = _odds(lengths)
+        count = len(odds)
         retried = int(rng.integers(count))
         odds[retried] *= 1 - RETRY
-        odds[retried, retried] += RETRY
+        odds[retried, retried] = RETRY
+        used = rng.choice(VARIABLES, USED, replace=False)
+        variable = used[rng.permutation(np.arange(count) % USED)]
         usual = np.exp(rng.uniform(*np.log(USUAL), count))
-        visits = np.linalg.matrix_power((odds + np.eye(count)) / 2, 2**12)[0]
+        lazy = (odds + np.eye(count)) / 2  # as often in each state, and never periodic
+        visits = np.linalg.matrix_power(lazy, 2**12)[0]
         return cls(variable, usual * MEAN_MS / (usual @ visits), odds)
 
     def step(self, state: int, rng: np.random.Generator) -> Step:
@@ -106,13 +107,13 @@ class Machine:
         gap = self.usual[state] * np.exp(width * rng.standard_normal())
         return Step(state, int(self.variable[state]), float(gap))
 
-    def walk(self, state: int, steps: int, rng: np.random.Generator) -> list[Step]:
+    def walk(self, state: int, count: int, rng: np.random.Generator) -> list[Step]:
         """So many steps on from a state."""
-        found: list[Step] = []
-        for _ in range(steps):
+        steps: list[Step] = []
+        for _ in range(count):
             state = int(rng.choice(len(self.odds), p=self.odds[state]))
-            found.append(self.step(state, rng))
-        return found
+            steps.append(self.step(state, rng))
+        return steps
 
     def possible(self, state: int, variables: Sequence[int]) -> bool:
         """Whether these variables can come next, in this order, after a state."""
@@ -122,96 +123,120 @@ class Machine:
         return bool(now.any())
 
 
-def _odds(lengths: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.float64]:
-    """States in order of stage and branch; a branch's last state leads to the next stage."""
+def _odds(lengths: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """[S, S] of branches of these lengths, by stage; a branch leads to those of the next stage."""
     ends = np.cumsum(np.concatenate(lengths))
     begins = np.concatenate(([0], ends[:-1]))
-    odds = np.diag(np.ones(count - 1), 1)
-    odds[ends[:-1] - 1] = 0.0
-    firsts = np.cumsum([0, *map(len, STAGES)])
-    for number, _ in enumerate(STAGES):
-        following = (number + 1) % len(STAGES)
-        into = begins[firsts[following] : firsts[following] + len(STAGES[following])]
-        for end in ends[firsts[number] : firsts[number + 1]]:
-            odds[end - 1, into] = STAGES[following]
+    stage = np.repeat(np.arange(len(STAGES)), [len(one) for one in STAGES])  # of each branch
+    odds = np.diag(np.ones(int(ends[-1]) - 1), 1)
+    for end, of in zip(ends, stage, strict=True):
+        following = (of + 1) % len(STAGES)
+        odds[end - 1] = 0.0
+        odds[end - 1, begins[stage == following]] = STAGES[following]
     return odds
 
 
-def swapped(machine: Machine, state: int, length: int, rng: np.random.Generator) -> list[Step]:
-    """Neighbours in the wrong order, the first two and then some more."""
-    steps = machine.walk(state, length, rng)
+def swapped(machine: Machine, state: int, count: int, rng: np.random.Generator) -> list[Step]:
+    """The first two steps in the wrong order, then further neighbours."""
+    steps = machine.walk(state, count, rng)
     at = 0
-    while at + 1 < length:
+    while at + 1 < count:
         steps[at], steps[at + 1] = steps[at + 1], steps[at]
         at += int(rng.integers(2, 5))
     return steps
 
 
-def missed(machine: Machine, state: int, length: int, rng: np.random.Generator) -> list[Step]:
-    """One or two steps are left out, first at once and then again and again."""
+def missed(machine: Machine, state: int, count: int, rng: np.random.Generator) -> list[Step]:
+    """One or two steps left out at once, then again after two to four others."""
     steps: list[Step] = []
-    while len(steps) < length:
+    while len(steps) < count:
         out = int(rng.integers(1, 3))
         going = machine.walk(state, out + int(rng.integers(2, 5)), rng)
         steps += going[out:]
         state = going[-1].state
-    return steps[:length]
+    return steps[:count]
 
 
-def repeated(machine: Machine, state: int, length: int, rng: np.random.Generator) -> list[Step]:
-    """The state again and again."""
-    return [machine.step(state, rng) for _ in range(length)]
+def delayed(machine: Machine, state: int, count: int, rng: np.random.Generator) -> list[Step]:
+    """Every step takes so many times longer."""
+    factor = float(np.exp(rng.uniform(*np.log(FACTOR))))
+    return [one._replace(gap=one.gap * factor) for one in machine.walk(state, count, rng)]
 
 
-def delayed(machine: Machine, state: int, length: int, rng: np.random.Generator) -> list[Step]:
-    factor = np.exp(rng.uniform(*np.log(FACTOR)))
-    return [one._replace(gap=one.gap * factor) for one in machine.walk(state, length, rng)]
+def hurried(machine: Machine, state: int, count: int, rng: np.random.Generator) -> list[Step]:
+    """Every step comes so many times sooner."""
+    factor = float(np.exp(rng.uniform(*np.log(FACTOR))))
+    return [one._replace(gap=one.gap / factor) for one in machine.walk(state, count, rng)]
 
 
-def hurried(machine: Machine, state: int, length: int, rng: np.random.Generator) -> list[Step]:
-    factor = np.exp(rng.uniform(*np.log(FACTOR)))
-    return [one._replace(gap=one.gap / factor) for one in machine.walk(state, length, rng)]
+def repeated(machine: Machine, state: int, count: int, rng: np.random.Generator) -> list[Step]:
+    """The state itself again and again, at its usual pace."""
+    return [machine.step(state, rng) for _ in range(count)]
 
 
 Form = Callable[[Machine, int, int, np.random.Generator], list[Step]]
+"""A machine, the state it is in, and how many steps to make."""
 FORMS: dict[Kind, dict[str, Form]] = {
     "order": {"swap": swapped, "miss": missed},
     "delay": {"delay": delayed},
     "burst": {"burst": hurried, "repeat": repeated},
 }
-IMPOSSIBLE = ("swap", "miss", "repeat")
-"""Forms that count only where the machine itself could not have done the same."""
-
-
-def run(machine: Machine, clean: int, faulty: int, rng: np.random.Generator) -> tuple[list[Step], list[Fault]]:
-    """`clean` steps without faults, then `faulty` with them."""
-    steps, faults, kinds = machine.walk(0, clean, rng), [], []
-    total = clean + faulty
-    while True:
-        steps += machine.walk(steps[-1].state, int(rng.integers(QUIET[0], QUIET[1] + 1)), rng)
-        kinds = kinds or list(rng.permutation(len(KINDS)))
-        kind = KINDS[kinds.pop()]
-        form = list(FORMS[kind])[int(rng.integers(len(FORMS[kind])))]
-        length = int(np.exp(rng.uniform(np.log(LENGTH[0]), np.log(LENGTH[1] + 1))))
-        while True:
-            state = steps[-1].state
-            found = FORMS[kind][form](machine, state, length, rng)
-            if form not in IMPOSSIBLE or not machine.possible(state, [one.variable for one in found]):
-                break
-            steps += machine.walk(state, 1, rng)
-        if len(steps) + len(found) + QUIET[0] > total:
-            return (steps)[:total], faults
-        faults.append(Fault(len(steps), len(steps) + len(found) - 1, kind, form))
-        steps += found
+TIMES = ("delay", "burst")
+"""Forms that change times alone. Others count only where the machine could not do the same."""
 
 
 def simulate(seed: int, threads: int, clean: int, faulty: int) -> list[Records]:
-    result = []
+    """Of each thread `clean` records without a fault, then `faulty` with faults of all kinds.
+
+    A thread's records depend on the seed and its number alone.
+    """
+    found = []
     for number in range(threads):
         rng = np.random.default_rng((seed, number))
-        steps, faults = run(Machine.drawn(rng), clean, faulty, rng)
+        steps, faults = _run(Machine.drawn(rng), clean, faulty, rng)
         order = np.arange(len(steps))
-        time = np.cumsum([one.gap for one in steps])
-        time = np.maximum.accumulate(np.ceil(time).astype(np.int64) - order) + order
-        result.append(Records(f"thread-{number}", START_MS + time, np.array([one.variable for one in steps]), faults))
-    return result
+        due = np.ceil(np.cumsum([one.gap for one in steps])).astype(np.int64)
+        time = START_MS + np.maximum.accumulate(due - order) + order
+        variable = np.array([one.variable for one in steps])
+        found.append(Records(f"thread-{number}", time, variable, faults))
+    return found
+
+
+def _run(
+    machine: Machine, clean: int, faulty: int, rng: np.random.Generator
+) -> tuple[list[Step], list[Fault]]:
+    """Kinds come in random order, each as often as the others; after the last fault it is quiet."""
+    steps = machine.walk(0, clean, rng)
+    faults: list[Fault] = []
+    kinds: list[Kind] = []
+    while True:
+        steps += machine.walk(steps[-1].state, int(rng.integers(QUIET[0], QUIET[1] + 1)), rng)
+        kinds = kinds or [KINDS[place] for place in rng.permutation(len(KINDS))]
+        kind = kinds.pop()
+        form = str(rng.choice(list(FORMS[kind])))
+        count = int(np.exp(rng.uniform(np.log(LENGTH[0]), np.log(LENGTH[1] + 1))))
+        while True:
+            state = steps[-1].state
+            wrong = FORMS[kind][form](machine, state, count, rng)
+            if form in TIMES or not machine.possible(state, [one.variable for one in wrong]):
+                break
+            steps += machine.walk(state, 1, rng)
+        if len(steps) + count + QUIET[0] > clean + faulty:
+            missing = max(clean + faulty - len(steps), 0)
+            return (steps + machine.walk(steps[-1].state, missing, rng))[: clean + faulty], faults
+        faults.append(Fault(len(steps), len(steps) + count - 1, kind, form))
+        steps += wrong
+
+
+def csv_lines(threads: Sequence[Records]) -> Iterator[str]:
+    """The trace as a file that `fit` and `replay` read: all threads, in time order."""
+    variables = [f"v{number:02d}" for number in range(VARIABLES)]
+    yield ",".join(["timestamp", "series", *variables, "gap"])
+    of = np.repeat(np.arange(len(threads)), [len(one.time) for one in threads])
+    time, variable, gap = (
+        np.concatenate([getattr(one, name) for one in threads])
+        for name in ("time", "variable", "gap")
+    )
+    for row in np.lexsort((of, time)).tolist():
+        marks = ["1" if number == variable[row] else "0" for number in range(VARIABLES)]
+        yield ",".join([str(time[row]), threads[of[row]].thread, *marks, f"{gap[row]:.6g}"])
