@@ -35,6 +35,17 @@ def milliseconds(duration: str) -> int:
     return round(float(match[1]) * _UNITS[match[2]])
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's YAML 1.1, but 1e-4 is a number, as YAML 1.2 has it and people write it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
 class ConfigError(Exception):
     """Configuration that cannot be used; one line that names the place and the remedy."""
 
@@ -360,7 +371,7 @@ def parse_yaml(
     environment: Mapping[str, str] | None = None,
 ) -> T:
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506  # it is a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):

@@ -21,6 +21,7 @@ from trainer.refresh_command import Ports
 from trainer.refresh_command import register as register_refresh
 from trainer.registry_commands import list_versions, promote, rollback
 from trainer.threshold_command import register as register_threshold
+from trainer.tune_command import register as register_tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,7 @@ register_refresh(app, _ports)
 register_evaluate(app, _ports)
 register_recipes(app, _ports)
 register_threshold(app, _ports)
+register_tune(app, _ports)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from stream_detector.config import Count, Duration, Positive, Section, Text, mil
 from stream_detector.core.transforms import MOST_FILL, Transforms, unfit
 from trainer.refresh_config import Refresh
 from trainer.threshold_config import ThresholdChoice  # noqa: TC001  # msgspec reads the annotations
+from trainer.tune_config import Tune
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 CLIP = 100.0
@@ -255,3 +256,6 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     refresh: Annotated[
         Refresh, Meta(description="From the normal store to a new model; `fit` ignores it.")
     ] = Refresh()
+    tune: Annotated[
+        Tune, Meta(description="Which recipe fits this data best; only `tune` reads it.")
+    ] = Tune()

@@ -33,15 +33,22 @@ class Injected(NamedTuple):
     stretch: SeriesData  # with the lead that a detector needs before it
     onset: int  # ms, first anomalous sample
     end: int  # ms, last one that an alarm still counts for
+    length: int  # anomalous samples
 
 
 def inject(
-    stretches: Sequence[SeriesData], scale: int, each: int, seed: int, samples: int = 1
+    stretches: Sequence[SeriesData],
+    scale: int,
+    each: int,
+    seed: int,
+    strength: float = 1.0,
+    samples: int = 1,
 ) -> list[Injected]:
     """`each` anomalies of every kind at random places of stretches that are long enough.
 
     `scale` is the largest of the models'; lead and anomaly grow with it, and with the `samples`
-    that make one step of scale 1. Empty where no stretch is long enough.
+    that make one step of scale 1. `strength` multiplies SIZE. Empty where no stretch is long
+    enough.
     """
     rng = np.random.default_rng(seed)
     step = scale * samples
@@ -60,17 +67,21 @@ def inject(
             start, stop = max(onset - most, 0), min(onset + length + tail, len(one))
             values = one.values[start:stop].copy()
             values[onset - start : onset - start + length] = _anomaly(
-                kind, one.values, onset, length, rng
+                kind, one.values, onset, length, strength, rng
             )
             stretch = SeriesData(one.name, one.timestamp[start:stop], values)
-            cases.append(
-                Injected(kind, stretch, int(one.timestamp[onset]), int(one.timestamp[stop - 1]))
-            )
+            first, last = int(one.timestamp[onset]), int(one.timestamp[stop - 1])
+            cases.append(Injected(kind, stretch, first, last, length))
     return cases
 
 
 def _anomaly(
-    kind: Kind, values: NDArray[np.float64], onset: int, length: int, rng: np.random.Generator
+    kind: Kind,
+    values: NDArray[np.float64],
+    onset: int,
+    length: int,
+    strength: float,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:  # [length, F]
     """At least one feature is hit, each other with even odds; a flatline holds all of them."""
     part = values[onset : onset + length].copy()
@@ -80,7 +91,9 @@ def _anomaly(
     width = values.shape[1]
     _, spread = median_and_spread(values)
     hit = (rng.random(width) < 0.5) | (np.arange(width) == rng.integers(width))
-    size = rng.uniform(*SIZE[kind], width) * rng.choice((-1.0, 1.0), width) * spread * hit
+    size = (
+        strength * rng.uniform(*SIZE[kind], width) * rng.choice((-1.0, 1.0), width) * spread * hit
+    )
     if kind == "noise_burst":
         return np.asarray(part + size * rng.standard_normal(part.shape))
     return np.asarray(part + size)

@@ -20,12 +20,12 @@ from stream_detector.config import milliseconds
 from stream_detector.core.policy import Policy
 from trainer import experts
 from trainer.calibrate import experts_of
-from trainer.data import DataError
+from trainer.data import DataError, samples_in_step
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
 from trainer.scales import choose
-from trainer.store_data import cut, normal_data, runs, samples_in_step
-from trainer.train import expert_rules, in_memory, prepared, publish, train
+from trainer.store_data import cut, normal_data, pauses, runs
+from trainer.train import expert_rules, in_memory, publish, steps_of, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,7 +103,7 @@ def refresh(
     scales = _scales(config, champion, stored)
     windows = msgspec.structs.replace(config.windows, scales=scales)
     config = msgspec.structs.replace(config, windows=windows)
-    samples = samples_in_step(stored, windows.every)
+    samples = samples_in_step(pauses(stored), windows.every)
     margin = settings.margin * max(scales) * samples
     normal, left_out = normal_data(stored, config.data, margin, settings.hole)
     slices = cut(normal, settings.gate.held_out, left_out)
@@ -132,7 +132,7 @@ def refresh(
         return verdict(f"too little data: {error}")
     stretches = runs(slices.held_out)
     gate = settings.gate
-    cases = inject(stretches, max(scales), gate.injections, gate.seed, samples)
+    cases = inject(stretches, max(scales), gate.injections, gate.seed, samples=samples)
     return _compare(trained, champion, stretches, cases, registry, load, config, shield, verdict)
 
 
@@ -144,9 +144,9 @@ def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[
     if champion.model is not None:
         return sorted(champion.model.bundle.manifest.scales)
     settings = config.refresh
-    margin = settings.margin * samples_in_step(stored, config.windows.every)
+    margin = settings.margin * samples_in_step(pauses(stored), config.windows.every)
     normal, _ = normal_data(stored, config.data, margin, settings.hole)
-    series = prepared(normal.series, config)
+    series = steps_of(normal.series, config)
     return choose(series, config.split).scales if series else [1]
 
 
