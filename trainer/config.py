@@ -179,8 +179,9 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     name: Annotated[
         Text,
         Meta(
-            description="reconstruction, newest, stuck, nearest_shape, nearest_form or "
-            "nearest_energy."
+            description="reconstruction, newest, stuck, nearest_shape, nearest_form, "
+            "nearest_energy, t2_movement, t2_spread, t2_level, t2_recent, autoregression, "
+            "departure or roughness."
         ),
     ]
     scales: Annotated[
