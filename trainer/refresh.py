@@ -25,7 +25,7 @@ from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
 from trainer.scales import choose
 from trainer.store_data import cut, normal_data, pauses, runs
-from trainer.train import expert_rules, in_memory, publish, steps_of, train
+from trainer.train import expert_rules, in_memory, publish, train, transformed_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,7 +146,7 @@ def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[
     settings = config.refresh
     margin = settings.margin * samples_in_step(pauses(stored), config.windows.every)
     normal, _ = normal_data(stored, config.data, margin, settings.hole)
-    series = steps_of(normal.series, config)
+    series = transformed_series(normal.series, config)
     return choose(series, config.split).scales if series else [1]
 
 

@@ -109,7 +109,7 @@ def prepare(data: Dataset, config: TrainerConfig) -> Prepared:
             "calibration.threshold: f_beta needs labels, which this data lacks; leave it out, then "
             "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
         )
-    series = steps_of(data.series, config)
+    series = transformed_series(data.series, config)
     choice = chosen_scales(series, config)
     series, left_out = _long_enough(series, config, max(choice.scales))
     parts = split(series, config.split)
@@ -219,7 +219,7 @@ def _fit(
     return Module(fitted, export.Exported(fitted.model, families, local=local, clip=clip))
 
 
-def steps_of(series: Sequence[SeriesData], config: TrainerConfig) -> list[SeriesData]:
+def transformed_series(series: Sequence[SeriesData], config: TrainerConfig) -> list[SeriesData]:
     """What the windows are made of: the series after their transforms, as the detector does it."""
     rules = config.windows.chain
     return [
