@@ -97,9 +97,12 @@ class Windows(Section, frozen=True, kw_only=True):
         Annotated[list[Count], Meta(min_length=1)] | Literal["auto"],
         Meta(
             description="Samples that make one step, one model each; auto: 1, and one whose "
-            "window spans 1.7 periods."
+            "window spans so many periods as `span` says."
         ),
     ] = field(default_factory=lambda: [1])
+    span: Annotated[
+        Positive, Meta(description="Periods that a window of the automatic scale spans.")
+    ] = 1.7
     transforms: Annotated[
         list[TransformRule],
         Meta(description="What is done to values before the windows, here and in the detector."),
@@ -187,7 +190,9 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     scales: Annotated[
         Literal["all", "finest", "coarsest"], Meta(description="Of which scales' windows.")
     ] = "all"
-    smoothing: Annotated[Count, Meta(description="Steps that are taken together; 1 is none.")] = 1
+    smoothing: Annotated[
+        Count, Meta(description="Samples whose scores are taken together; 1 is none.")
+    ] = 1
     of: Annotated[Literal["mean", "max"], Meta(description="What is taken of them, causally.")] = (
         "mean"
     )

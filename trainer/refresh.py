@@ -147,7 +147,7 @@ def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[
     margin = settings.margin * samples_in_step(pauses(stored), config.windows.every)
     normal, _ = normal_data(stored, config.data, margin, settings.hole)
     series = transformed_series(normal.series, config)
-    return choose(series, config.split).scales if series else [1]
+    return choose(series, config.split, config.windows.span).scales if series else [1]
 
 
 def _compare(

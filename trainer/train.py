@@ -257,7 +257,7 @@ def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice
     """The configured scales, ascending, or those that the data suggests."""
     wanted = config.windows.scales
     if isinstance(wanted, str):
-        return choose(series, config.split)
+        return choose(series, config.split, config.windows.span)
     return Choice(sorted(set(wanted)), None, "")
 
 

@@ -67,7 +67,8 @@ def test_files_run_in_processes_of_their_own_and_a_short_one_is_a_miss_with_its_
     assert {one["detector"] for one in body["failed"]} == {"ours", "pca"}
     assert all("SHORT" in one["file"] and "samples" in one["reason"] for one in body["failed"])
     assert body["baselines"].keys() == {
-        "pca", "mahalanobis", "knn", "knn_centred_smoothed", "random", "difference", "moving_average",
+        "pca", "mahalanobis", "knn", "knn_centred_smoothed", "random", "difference",
+        "moving_average",
     }  # fmt: skip
     assert body["baselines"]["knn"]["metrics"]["accuracy"] == 1
     assert 0.5 < body["cpu_us_per_window"] < 10_000

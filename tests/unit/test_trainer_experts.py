@@ -120,7 +120,9 @@ def test_a_recipe_chooses_experts_tails_and_fusion(tmp_path: Path) -> None:
         fit=Fit(epochs=2, windows_per_epoch=512, threads=1, device="cpu"),
         experts=[
             ExpertRule(name="newest", scales="finest"),
-            ExpertRule(name="nearest_energy", scales="coarsest", smoothing=5, of="max", weight=2.0),
+            ExpertRule(
+                name="nearest_energy", scales="coarsest", smoothing=10, of="max", weight=2.0
+            ),
             ExpertRule(name="reconstruction"),
         ],
         calibration=Calibration(tail=0.9, fusion="l2"),
