@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 
 from stream_detector.bundle import WINDOW, BundleError, Registry
+from stream_detector.core.transforms import Transforms
 from trainer.benchmarks.cases import Answer
 from trainer.config import Data, Split
-from trainer.data import DataError, Dataset, clean
+from trainer.data import DataError, Dataset, clean, samples_in_step
 from trainer.evaluate import scored
 from trainer.train import publish, train
 
@@ -55,7 +56,8 @@ def detect(case: Case, config: TrainerConfig, split: Split | None, load: Load) -
 def judged(case: Case, model: Model) -> Answer:
     """The engine's answer for the tested rows; its windows begin in the training part."""
     manifest = model.bundle.manifest
-    start = max(case.train - look_back(manifest), 0)
+    samples = samples_in_step(np.diff(case.timestamp), Transforms(manifest.transforms).every)
+    start = max(case.train - look_back(manifest) * samples, 0)
     series, rows = stretch(case, start, len(case.timestamp))
     began = time.process_time()
     seen = scored(model, Dataset(case.features, [series]), None)
@@ -90,7 +92,7 @@ def judged(case: Case, model: Model) -> Answer:
         above=flags(seen.above),
         inside=flags(seen.anomalous),
         episodes=[(max(int(first), 0), int(last)) for first, last in ends if last >= 0],
-        windows=sum(judged_samples // scale for scale in manifest.scales),
+        windows=sum(judged_samples // (scale * samples) for scale in manifest.scales),
         cpu=cpu,
     )
 
@@ -107,7 +109,7 @@ def stretch(case: Case, start: int, stop: int) -> tuple[SeriesData, NDArray[np.i
 
 
 def look_back(manifest: Manifest) -> int:
-    """Samples before the first tested one, so that it has a window and smoothed scores."""
+    """Steps before the first tested sample, so that it has a window and smoothed scores."""
     experts = max(one.scale * (WINDOW + one.smoothing.n) for one in manifest.experts)
     return experts + sum(one.n for one in manifest.transforms)
 
