@@ -160,4 +160,5 @@ def samples_in_step(pauses: NDArray[np.int64], every: int) -> int:
 
     1 where `every`, ms between two steps, is 0: samples are steps.
     """
-    return max(1, math.ceil(every / float(np.median(pauses)))) if len(pauses) else 1
+    usual = float(np.median(pauses)) if len(pauses) else 0.0
+    return max(1, math.ceil(every / usual)) if usual > 0 else 1

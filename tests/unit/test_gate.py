@@ -152,6 +152,7 @@ def test_a_step_takes_as_many_samples_as_usually_come_in_its_time() -> None:
         6,
     ]
     assert samples_in_step(pauses(stored([5])), 60_000) == 1
+    assert samples_in_step(np.zeros(3, np.int64), 60_000) == 1
 
 
 def test_stretches_that_are_too_short_get_no_injection() -> None:
