@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from stream_detector.bundle import WINDOW
 from stream_detector.core.policy import Policy
 from trainer import engine_run
-from trainer.data import DataError, SeriesData
+from trainer.data import DataError, SeriesData, samples_in_step
 from trainer.gate import measure, most_by_chance
 from trainer.inject import KINDS, inject
 from trainer.preprocess import split
@@ -122,11 +122,13 @@ def _anomalies(
 ) -> tuple[list[SeriesData], list[Injected]]:
     """Normal stretches of the validation part, and the anomalies injected into them.
 
-    One draw for all recipes, at the largest scale that any of them has.
+    One draw for all recipes, at the largest scale and the longest step that any of them has.
     """
-    scale, left_out = 1, set()
+    scale, every, left_out = 1, 0, set()
     for chosen in space.scales():
-        prepared = prepare(data, space.recipe(chosen))
+        recipe = space.recipe(chosen)
+        prepared = prepare(data, recipe)
+        every = max(every, recipe.windows.every)
         scale = max(scale, *prepared.choice.scales)
         left_out.update(prepared.left_out)
     kept = [one for one in data.series if one.name not in left_out]
@@ -135,9 +137,10 @@ def _anomalies(
         for run in split(kept, base.split).validation
     ]
     tune = base.tune
-    cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength)
+    samples = samples_in_step(np.concatenate([np.diff(one.timestamp) for one in kept]), every)
+    cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength, samples)
     if not cases:
-        least = scale * (2 * WINDOW + WINDOW // 2 + 1) + 1
+        least = scale * samples * (2 * WINDOW + WINDOW // 2 + 1) + 1
         raise DataError(
             f"tune.objective: {tune.objective} needs a series with {least} samples in its "
             f"validation part, to inject anomalies at scale {scale}; raise split.validation, or "

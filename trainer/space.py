@@ -88,8 +88,9 @@ class Space:
         return found
 
     def scales(self) -> list[dict[str, Any]]:
-        """What to choose to see every `windows.scales` that a recipe may have."""
-        varied = [path for path in ("windows", "windows.scales") if path in self.dimensions]
+        """What to choose to see every `windows.scales` and grid that a recipe may have."""
+        keys = ("windows", "windows.scales", "windows.transforms")
+        varied = [path for path in keys if path in self.dimensions]
         return [{path: value} for path in varied for value in _samples(self.dimensions[path])] or [
             {}
         ]
