@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -76,6 +76,7 @@ def model(
     known: Mapping[str, tuple[float, float]] | None = None,  # series -> center, scale
     level: float = 3.0,
     smoothing: int = 1,
+    of: Literal["mean", "max", "median"] = "mean",
     location: float = 0.0,
     spread: float = 0.3,
     scorer: NumpyScorer | None = None,
@@ -96,7 +97,7 @@ def model(
     experts = []
     for scale in scales:
         experts += [
-            Expert(name="reconstruction", scale=scale, smoothing=Smoothing(n=smoothing)),
+            Expert(name="reconstruction", scale=scale, smoothing=Smoothing(kind=of, n=smoothing)),
             Expert(name="newest", scale=scale, output=1, weight=0.2),
         ]
     manifest = Manifest(

@@ -13,6 +13,7 @@ from stream_detector.config import Count, Positive, Section, Text, ThresholdRule
 from trainer.refresh_config import Refresh
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
+Local = bool | Literal["median"]
 CLIP = 100.0
 """Cuts normalised values, so that one absurd value overflows nothing."""
 
@@ -47,6 +48,13 @@ class Split(Section, frozen=True, kw_only=True):
     validation: Annotated[
         Share, Meta(description="Share that comes next; decides when to stop.")
     ] = 0.1
+    overlap: Annotated[
+        bool,
+        Meta(
+            description="Windows of a part may begin in the part before; their newest step is "
+            "their own part's. For series too short to give each part windows of its own."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.train + self.validation >= 1:
@@ -74,10 +82,10 @@ class Windows(Section, frozen=True, kw_only=True):
         Meta(description="What is done to values before the windows, here and in the detector."),
     ] = field(default_factory=list)
     local: Annotated[
-        bool,
+        Local,
         Meta(
             description="Take the mean of a window's older steps off it: for values whose level "
-            "wanders while their movements stay alike."
+            "wanders while their movements stay alike. Outliers move their median less."
         ),
     ] = False
     clip: Annotated[
@@ -135,17 +143,21 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     name: Annotated[
         Text,
         Meta(
-            description="reconstruction, newest, stuck, nearest_shape, nearest_form or "
-            "nearest_energy."
+            description="reconstruction, newest, below, above, stuck, nearest_shape, nearest_form "
+            "or nearest_energy."
         ),
     ]
     scales: Annotated[
         Literal["all", "finest", "coarsest"], Meta(description="Of which scales' windows.")
     ] = "all"
     smoothing: Annotated[Count, Meta(description="Steps that are taken together; 1 is none.")] = 1
-    of: Annotated[Literal["mean", "max"], Meta(description="What is taken of them, causally.")] = (
-        "mean"
-    )
+    of: Annotated[
+        Literal["mean", "max", "median"],
+        Meta(
+            description="What is taken of them, causally; the median minds most of them and no "
+            "single one."
+        ),
+    ] = "mean"
     weight: Annotated[
         Positive | None,
         Meta(description="Weight in the sum; null: such that held-out tails count alike."),

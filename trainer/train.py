@@ -84,7 +84,7 @@ def train(
     choice = chosen_scales(series, config)
     scales = choice.scales
     series, left_out = _long_enough(series, config, max(scales))
-    parts = split(series, config.split)
+    parts = split(series, config.split, max(scales))
     scaling = fit_scaling(parts.train, len(series), config.scaling)
 
     rules = expert_rules(config)
@@ -95,7 +95,8 @@ def train(
     history: dict[int, list[tuple[float, float]]] = {}
     for scale in scales:
         names = [one.name for one in at_scale(rules, scale, scales)]
-        fitted, exported = _fit(parts, scaling, scale, names, config, quiet=quiet)
+        own = split(series, config.split, scale)
+        fitted, exported = _fit(own, scaling, scale, names, config, quiet=quiet)
         modules[scale] = export.script(exported)
         outputs[scale] = exported.names
         metrics[f"train_error_{scale}"] = fitted.train_error
@@ -177,7 +178,7 @@ def expert_rules(config: TrainerConfig) -> list[ExpertRule]:
     smoothing = config.calibration.smoothing
     return [
         ExpertRule(name=name, smoothing=smoothing if name == "reconstruction" else 1)
-        for name in experts.OF_THE_MODEL
+        for name in experts.USUAL
     ]
 
 
@@ -202,7 +203,7 @@ def _long_enough(
     kept: list[SeriesData] = []
     left_out: list[str] = []
     for one in series:
-        parts = split([one], config.split)
+        parts = split([one], config.split, scale)
         enough = all(
             any(len(run) >= scale * (WINDOW + slack) for run in runs)
             for runs, slack in ((parts.train, 1), (parts.validation, 0), (parts.held_out, 1))
@@ -213,8 +214,9 @@ def _long_enough(
             left_out.append(one.name)
     if not kept:
         shares = config.split
-        least = min(shares.train, shares.validation, 1 - shares.train - shares.validation)
-        needed = int(np.ceil(scale * (WINDOW + 1) / least)) + 1
+        later = min(shares.validation, 1 - shares.train - shares.validation)
+        steps = max((WINDOW + 1) / shares.train, (2 if shares.overlap else WINDOW + 1) / later)
+        needed = int(np.ceil(scale * steps)) + 1
         longest = max(series, key=len)
         raise DataError(
             f"the longest series, {longest.name}, has {len(longest)} complete samples; "

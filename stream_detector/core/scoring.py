@@ -125,13 +125,15 @@ def _smooth(
     scores: NDArray[np.float32],  # [w]
     expert: Expert,
 ) -> NDArray[np.float32]:
-    """[w] mean or maximum of the last n scores of each series, of as many as there are."""
+    """[w] mean, maximum or median of the last n scores of each series, of as many as there are."""
     h = history.shape[1]
     if h == 0:
         return scores
     flat = segments.flat(history[segments.row], scores)
     start = segments.looking_back(h)
     history[segments.row] = flat[start[segments.last][:, None] + 1 + np.arange(h)]
+    if expert.smoothing.kind == "median":
+        return lv.median(flat[start[:, None] + np.arange(h + 1)])
     total = np.zeros(len(scores), np.float32)
     count = np.zeros(len(scores), np.float32)
     if expert.smoothing.kind == "max":

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trainer.recipes import heartbeat
+from trainer.recipes import births, heartbeat
 
-RECIPES = {one.RECIPE.name: one.RECIPE for one in (heartbeat,)}
+RECIPES = {one.RECIPE.name: one.RECIPE for one in (births, heartbeat)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from stream_detector.core.policy import Policy
 from trainer import experts
 from trainer.config import ModelChoice, TrainerConfig
 from trainer.data import DataError
@@ -73,9 +74,11 @@ class Kit:
         return self._load(in_memory(train(data, config, quiet=True)))
 
     @staticmethod
-    def scored(model: Model, data: Dataset, truth: Truth | None = None) -> Scored:
+    def scored(
+        model: Model, data: Dataset, truth: Truth | None = None, policy: Policy = Policy()
+    ) -> Scored:
         """Every sample through the detector's engine."""
-        return scored(model, data, truth)
+        return scored(model, data, truth, policy)
 
 
 @dataclass(frozen=True, slots=True)
