@@ -74,7 +74,7 @@ def test_every_model_estimates_any_number_of_features(name: str, features: int) 
     exported = Exported(model)
     one = torch.ones(5, features)
     scores, contribution, expected = exported(torch.randn(5, 60, features), 0 * one, one)
-    assert scores.shape == (5, 3)
+    assert scores.shape == (5, len(exported.names))
     assert contribution.shape == expected.shape == (5, features)
     assert contribution.sum(dim=1).tolist() == pytest.approx([1.0] * 5, rel=1e-5)
 
