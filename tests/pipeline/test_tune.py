@@ -154,6 +154,24 @@ def test_an_objective_looks_at_the_validation_part_and_never_at_what_follows(kin
     assert found[0] != found[2]
 
 
+def test_average_precision_is_less_for_a_model_that_takes_longer_to_recover_or_learnt_nothing() -> (
+    None
+):
+    data = Dataset(["value"], [series("s", wave(4000))])
+    scales = ", windows.scales: {values: [[1], [2]]}"
+    measure, config = objective(data, "average_precision", scales)
+    found = {
+        name: measure(merged(config, chosen), lambda *_: None).value
+        for name, chosen in (
+            ("fine", {}),
+            ("coarse", {"windows.scales": [2]}),
+            ("unlearnt", {"fit.learning_rate": 1e-9}),
+        )
+    }
+    assert 1.0 > found["fine"] > found["coarse"] + 0.05
+    assert found["fine"] > found["unlearnt"] + 0.05
+
+
 def test_a_loud_model_finds_nothing_within_its_alarm_budget() -> None:
     measure, config = objective(fleet(3000), "recall")
     loud = parse_yaml("threshold: {level: 0.1}", type(config.calibration))
