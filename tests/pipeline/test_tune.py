@@ -221,6 +221,7 @@ def test_the_date_in_the_recipe_is_the_clocks(folder: Path) -> None:
         (f"{{space: {{{SPACE}}}}}", ["--timeout", "soon"], 2, "at `$.timeout`"),
         (f"{{space: {{{SPACE}}}}}", ["--data", "nowhere"], 2, "nowhere: no such file or folder"),
         (f"{{space: {{{SPACE}}}}}", ["--out", "trainer.yaml"], 2, "would overwrite --config"),
+        (f"{{space: {{{SPACE}}}}}", ["--out", "a.study"], 2, "is the study file too"),
         (f"{{space: {{{SPACE}}}}}", ["--out", "no/b.yaml"], 2, "there is no folder no"),
         (f"{{space: {{{SPACE}}}}}", ["--study", "pump.csv"], 2, "pump.csv: not a study"),
         (f"{{space: {{{SPACE}}}}}", ["--data", "short.csv"], 1, "none of 30 trials came to an end"),
