@@ -29,6 +29,7 @@ from stream_detector.arrays import (
     golden_to_bytes,
     read_npz,
 )
+from stream_detector.core.transforms import unfit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,11 +65,18 @@ class Normalisation(_Struct, frozen=True, kw_only=True):
     factor: float = 1.0
 
 
-class Transform(_Struct, frozen=True, kw_only=True):
-    """What the core does to values before the window; `n` samples for a trailing mean."""
+class Transform(_Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the core does to values before the window; `n` samples for a trailing mean.
 
-    kind: Literal["trailing_mean", "difference", "log_difference", "rate"]
+    `resample` comes first: samples of `every` ms become one step, their mean, last, max, min or
+    sum; up to `fill` empty buckets in a row repeat the step before, a longer hole breaks the run.
+    """
+
+    kind: Literal["trailing_mean", "difference", "log_difference", "rate", "resample"]
     n: int = 1
+    every: int = 0
+    how: Literal["mean", "last", "max", "min", "sum"] = "mean"
+    fill: int = 5
 
 
 class Smoothing(_Struct, frozen=True, kw_only=True):
@@ -244,8 +252,8 @@ def _check(manifest: Manifest, path: Path) -> None:
         problem = "features must be named, each once"
     elif not manifest.scales or min(manifest.scales) < 1:
         problem = "scales must be whole numbers >= 1"
-    elif any(rule.n < 1 for rule in manifest.transforms):
-        problem = "a transform's n must be at least 1"
+    elif wrong := unfit(manifest.transforms):
+        problem = wrong
     elif not manifest.experts or any(e.scale not in manifest.scales for e in manifest.experts):
         problem = "every expert needs one of the scales"
     elif len(manifest.levels.z) != len(manifest.levels.level) or len(manifest.levels.z) < 2:

@@ -91,7 +91,7 @@ def experts_of(outputs: Mapping[int, Sequence[str]], rules: Sequence[ExpertRule]
             name=rule.name,
             scale=scale,
             output=names.index(rule.name),
-            smoothing=Smoothing(kind=rule.of, n=rule.smoothing),
+            smoothing=Smoothing(kind=rule.of, n=max(1, round(rule.smoothing / scale))),
             weight=rule.weight or 0.0,
         )
         for scale, names in outputs.items()

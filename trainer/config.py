@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from stream_detector.config import Count, Positive, Section, Text
+from stream_detector.bundle import Transform
+from stream_detector.config import Count, Duration, Positive, Section, Text, milliseconds
+from stream_detector.core.transforms import MOST_FILL, Transforms, unfit
 from trainer.refresh_config import Refresh
 from trainer.threshold_config import ThresholdChoice  # noqa: TC001  # msgspec reads the annotations
 from trainer.tune_config import Tune
@@ -57,10 +59,37 @@ class Split(Section, frozen=True, kw_only=True):
 
 class TransformRule(Section, frozen=True, kw_only=True):
     kind: Annotated[
-        Literal["trailing_mean", "difference", "log_difference", "rate"],
+        Literal["trailing_mean", "difference", "log_difference", "rate", "resample"],
         Meta(description="What becomes of a value."),
     ]
     n: Annotated[Count, Meta(description="Samples of a trailing mean.")] = 1
+    every: Annotated[
+        Duration | None, Meta(description="Width of the buckets that `resample` makes steps of.")
+    ] = None
+    how: Annotated[
+        Literal["mean", "last", "max", "min", "sum"],
+        Meta(description="What the samples of a bucket come to."),
+    ] = "mean"
+    fill: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MOST_FILL,
+            description="Empty buckets in a row that repeat the last value; beyond, windows begin "
+            "anew.",
+        ),
+    ] = 5
+
+    def __post_init__(self) -> None:
+        if (self.kind == "resample") != (self.every is not None):
+            raise ValueError(
+                "`every`, a duration such as 60s, belongs to `resample`, which needs it"
+            )
+
+    def declared(self) -> Transform:
+        """As the bundle has it."""
+        every = milliseconds(self.every) if self.every else 0
+        return Transform(kind=self.kind, n=self.n, every=every, how=self.how, fill=self.fill)
 
 
 class Windows(Section, frozen=True, kw_only=True):
@@ -68,9 +97,12 @@ class Windows(Section, frozen=True, kw_only=True):
         Annotated[list[Count], Meta(min_length=1)] | Literal["auto"],
         Meta(
             description="Samples that make one step, one model each; auto: 1, and one whose "
-            "window spans 1.7 periods."
+            "window spans so many periods as `span` says."
         ),
     ] = field(default_factory=lambda: [1])
+    span: Annotated[
+        Positive, Meta(description="Periods that a window of the automatic scale spans.")
+    ] = 1.7
     transforms: Annotated[
         list[TransformRule],
         Meta(description="What is done to values before the windows, here and in the detector."),
@@ -95,6 +127,19 @@ class Windows(Section, frozen=True, kw_only=True):
     max_windows: Annotated[
         Count, Meta(description="Training windows per scale at most; more are drawn from.")
     ] = 200_000
+
+    def __post_init__(self) -> None:
+        if problem := unfit(self.chain):
+            raise ValueError(f"`transforms`: {problem}")
+
+    @property
+    def chain(self) -> list[Transform]:
+        return [rule.declared() for rule in self.transforms]
+
+    @property
+    def every(self) -> int:
+        """Ms between two steps; 0 where samples are not resampled."""
+        return Transforms(self.chain).every
 
 
 class Fit(Section, frozen=True, kw_only=True):
@@ -137,14 +182,17 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     name: Annotated[
         Text,
         Meta(
-            description="reconstruction, newest, stuck, nearest_shape, nearest_form or "
-            "nearest_energy."
+            description="reconstruction, newest, stuck, nearest_shape, nearest_form, "
+            "nearest_energy, t2_movement, t2_spread, t2_level, t2_recent, autoregression, "
+            "departure or roughness."
         ),
     ]
     scales: Annotated[
         Literal["all", "finest", "coarsest"], Meta(description="Of which scales' windows.")
     ] = "all"
-    smoothing: Annotated[Count, Meta(description="Steps that are taken together; 1 is none.")] = 1
+    smoothing: Annotated[
+        Count, Meta(description="Samples whose scores are taken together; 1 is none.")
+    ] = 1
     of: Annotated[Literal["mean", "max"], Meta(description="What is taken of them, causally.")] = (
         "mean"
     )

@@ -62,7 +62,8 @@ class Exported(nn.Module):
     mean over all that the model compares; `newest` is that of the newest step, so that a spike
     shows at once. `stuck` is no error: it is the square of the share of the window for which a
     feature has not changed at all, because a flat line is what an autoencoder reconstructs best. A
-    feature's contribution is its share of the errors and, as far as one is stuck, of that.
+    feature's contribution is its share of the errors and of what the families blame it for and, as
+    far as one is stuck, of that.
     """
 
     def __init__(
@@ -99,9 +100,12 @@ class Exported(nn.Module):
         stuck = same.cumprod(dim=1).mean(dim=1).square()  # [B, F]
         most = stuck.amax(dim=1)  # [B]
         scores = [torch.stack((whole.mean(dim=1), newest.mean(dim=1), most), dim=1)]
-        for family in self.families:  # TorchScript knows no comprehension over modules
-            scores.append(family(x))  # noqa: PERF401
         errors = whole + newest
+        errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        for family in self.families:
+            found, blame = family(x)
+            scores.append(found)
+            errors = errors + blame
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
         contribution = errors + most.unsqueeze(1) * (still - errors)

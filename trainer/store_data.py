@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,6 +53,12 @@ def normal_data(stored: Stored, config: Data, margin: int, hole: float) -> tuple
             breaks = np.flatnonzero(broken) + 1
             series.append(SeriesData(name, times, cleaned.values[kept], breaks))
     return Dataset(list(stored.features), series), left_out
+
+
+def samples_in_step(stored: Stored, every: int) -> int:
+    """Samples that resampling joins into one step, rounded up; 1 where `every` (ms) is 0."""
+    pauses = np.diff(stored.timestamp)[np.diff(stored.code) == 0]
+    return max(1, math.ceil(every / float(np.median(pauses)))) if len(pauses) else 1
 
 
 def widened(flags: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:

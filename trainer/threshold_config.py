@@ -28,6 +28,13 @@ class ScoreRule(Section, frozen=True, kw_only=True):
     quantile: Annotated[
         Share | None, Meta(description="Quantile of the held-out scores, e.g. 0.999.")
     ] = None
+    times: Annotated[
+        Positive,
+        Meta(
+            description="Factor on the quantile; a low quantile and a high factor mind anomalies "
+            "among the held-out samples least."
+        ),
+    ] = 1.0
     maximum: Annotated[
         Positive | None, Meta(description="Times the largest held-out score, e.g. 1.0.")
     ] = None
@@ -50,6 +57,8 @@ class ScoreRule(Section, frozen=True, kw_only=True):
         names = [name for name in RULES if name in self.__struct_fields__]
         if sum(getattr(self, name) is not None for name in names) != 1:
             raise ValueError(f"a threshold needs one of {', '.join(names)}")
+        if self.times != 1.0 and self.quantile is None:
+            raise ValueError("`times` is a factor on a `quantile`")
 
     @property
     def method(self) -> Method:

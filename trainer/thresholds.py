@@ -63,10 +63,11 @@ def settled(scored: Scored) -> dict[str, SeriesScores]:
     tell nothing and are left out, as evaluation blames no alarm for them.
     """
     result = {}
-    for name, rows in scored.parts():
+    for (name, rows), interval in zip(scored.parts(), scored.about.intervals, strict=True):
         truth = scored.label[rows]
+        reach = scored.about.late_samples(interval)
         last = np.maximum.accumulate(np.where(truth, np.arange(len(truth)), -(2**62)))
-        after = ~truth & (np.arange(len(truth)) - last <= scored.about.grace)
+        after = ~truth & (np.arange(len(truth)) - last <= reach)
         kept = scored.counts[rows] & np.isfinite(scored.score[rows]) & ~after
         if kept.any():
             result[name] = SeriesScores(scored.score[rows][kept], truth[kept])
@@ -164,16 +165,20 @@ def _of_normal(rule: ScoreRule, runs: Sequence[NDArray[np.float32]]) -> Found:
     if rule.sigma is not None:
         score = together.mean() + rule.sigma * together.std()
     elif rule.quantile is not None:
-        score = np.quantile(together, rule.quantile)
+        score = _times(rule.times, np.quantile(together, rule.quantile))
     elif rule.maximum is not None:
-        largest = together.max()  # below zero where all scores are below their experts' tails
-        score = largest + (rule.maximum - 1) * abs(largest)
+        score = _times(rule.maximum, together.max())
     else:
         assert rule.pot is not None
         tail = tail_of(runs)
         score = tail.exceeded_with(rule.pot)
         how = "exponential tail" if tail.shape == 0.0 else "generalised Pareto tail"
     return Found(float(just_above(score)), how)
+
+
+def _times(factor: float, score: float) -> float:
+    """A score below zero, where all scores are below their experts' tails, grows as well."""
+    return score + (factor - 1) * abs(score)
 
 
 def _refuse_nothing(rule: ThresholdChoice, found: Sequence[Found], source: str) -> None:
@@ -216,7 +221,7 @@ def _words(rule: ScoreRule | ThresholdChoice) -> str:
     return {
         "error": "set directly",
         "sigma": f"mean and {rule.value:g} standard deviations",
-        "quantile": f"quantile {rule.value:g}",
+        "quantile": f"{'' if rule.times == 1 else f'{rule.times:g} times '}quantile {rule.value:g}",
         "maximum": f"{rule.value:g} times the largest",
         "pot": f"{rule.value:g} excursions a window by peaks over threshold",
         "f_beta": f"best F-beta, beta {rule.value:g}",

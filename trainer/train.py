@@ -21,7 +21,6 @@ from stream_detector.bundle import (
     Registry,
     SeriesTable,
     TrainingData,
-    Transform,
 )
 from stream_detector.config import ConfigError
 from stream_detector.core.transforms import transformed
@@ -110,10 +109,7 @@ def prepare(data: Dataset, config: TrainerConfig) -> Prepared:
             "calibration.threshold: f_beta needs labels, which this data lacks; leave it out, then "
             "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
         )
-    series = [
-        replace(one, values=transformed(_transforms(config), one.values, one.timestamp))
-        for one in data.series
-    ]
+    series = transformed_series(data.series, config)
     choice = chosen_scales(series, config)
     series, left_out = _long_enough(series, config, max(choice.scales))
     parts = split(series, config.split)
@@ -193,13 +189,9 @@ def assemble(
         scales_reason=prepared.choice.reason,
     )
     manifest = msgspec.structs.replace(
-        manifest, transforms=_transforms(config), fusion=config.calibration.fusion
+        manifest, transforms=config.windows.chain, fusion=config.calibration.fusion
     )
     return Trained(manifest, files, prepared.left_out, seconds)
-
-
-def _transforms(config: TrainerConfig) -> list[Transform]:
-    return [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
 
 
 def _fit(
@@ -225,6 +217,15 @@ def _fit(
             family.prepare(sample, seed)
     fitted = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
     return Module(fitted, export.Exported(fitted.model, families, local=local, clip=clip))
+
+
+def transformed_series(series: Sequence[SeriesData], config: TrainerConfig) -> list[SeriesData]:
+    """What the windows are made of: the series after their transforms, as the detector does it."""
+    rules = config.windows.chain
+    return [
+        replace(one, **transformed(rules, one.values, one.timestamp, one.breaks)._asdict())
+        for one in series
+    ]
 
 
 def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> str:
@@ -256,7 +257,7 @@ def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice
     """The configured scales, ascending, or those that the data suggests."""
     wanted = config.windows.scales
     if isinstance(wanted, str):
-        return choose(series, config.split)
+        return choose(series, config.split, config.windows.span)
     return Choice(sorted(set(wanted)), None, "")
 
 
@@ -281,8 +282,9 @@ def _long_enough(
         least = min(shares.train, shares.validation, 1 - shares.train - shares.validation)
         needed = int(np.ceil(scale * (WINDOW + 1) / least)) + 1
         longest = max(series, key=len)
+        what = "steps after resampling" if config.windows.every else "samples"
         raise DataError(
-            f"the longest series, {longest.name}, has {len(longest)} complete samples; "
+            f"the longest series, {longest.name}, has {len(longest)} complete {what}; "
             f"with these split shares and windows.scales a series needs about {needed}"
         )
     return kept, left_out

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from stream_detector.config import ConfigError, load_yaml, milliseconds
-from trainer.config import TrainerConfig
+from stream_detector.config import ConfigError, milliseconds
+from trainer.recipe_files import load_config
 from trainer.tune_config import Tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainer.config import TrainerConfig
     from trainer.data import Dataset
     from trainer.refresh_command import Ports
     from trainer.tune import Best
@@ -38,7 +39,10 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
         *,
         config: Annotated[
             Path,
-            typer.Option(help="trainer.yaml with a `tune` section.", show_default=False),
+            typer.Option(
+                help="trainer.yaml with a `tune` section, or the name of a recipe.",
+                show_default=False,
+            ),
         ],
         out: Annotated[
             Path,
@@ -91,7 +95,7 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
         Example: stream-trainer tune --config trainer.yaml --data history.csv --out best.yaml
         Then:    stream-trainer fit --config best.yaml --data history.csv --out registry
         """  # noqa: D301  # the escape is click's: it keeps the lines of what follows
-        settings = overruled(load_yaml(config, TrainerConfig), trials, timeout)
+        settings = overruled(load_config(config), trials, timeout)
         place = data or (Path(settings.data.path) if settings.data.path else None)
         if place is None:
             raise ConfigError("nothing to learn from: give --data PATH, or data.path in --config")

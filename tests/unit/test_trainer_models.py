@@ -240,6 +240,23 @@ def test_principal_components_are_those_of_scikit_learn(
     )
 
 
+@pytest.mark.parametrize("components", range(1, 13))
+def test_principal_components_give_a_window_the_same_bits_beside_other_windows(
+    components: int,
+) -> None:
+    train_windows, held = windows_of(Dataset(["a"], [series("pump", wave(900, 1))]))
+    choice = ModelChoice(name="pca", options={"components": components})
+    model = fit(
+        train_windows, held, choice, Fit(threads=1, device="cpu"), quiet=True
+    ).model  # fmt: skip
+    windows = torch.from_numpy(train_windows.take(np.arange(256)))
+    with torch.inference_mode():
+        together = model(windows)
+        for shift in (1, 11):
+            moved = model(windows[shift : shift + 16])
+            assert torch.equal(moved, together[shift : shift + 16])
+
+
 def test_a_variational_autoencoder_draws_only_while_it_learns() -> None:
     model = models.build("variational_autoencoder", 1, {})
     x = torch.randn(8, 60, 1)

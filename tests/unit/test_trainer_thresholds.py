@@ -54,6 +54,7 @@ def chosen(rule: ThresholdChoice, given: dict[str, SeriesScores] | None = None) 
         ),
         ({"quantile": 0.75}, 4.0, 0.6, 3.0),
         ({"maximum": 1.5}, 15.0, 1.35, 15.0),
+        ({"quantile": 0.75, "times": 3.0}, 12.0, 1.8, 9.0),
     ],
     ids=str,
 )

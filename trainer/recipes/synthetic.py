@@ -7,6 +7,7 @@ and 20 further draws of the same data are pooled beside the first.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -114,7 +115,7 @@ def _measures(found: Judged, verdict: NDArray[np.bool_]) -> Measures:
         "mse": float(np.mean(found.error[~spike] ** 2)),
     }
     size = np.abs(found.spike)
-    for low, high in zip(SIZES[:-1], SIZES[1:], strict=True):
+    for low, high in pairwise(SIZES):
         inside = spike & (size >= low) & (size < high)
         name = f"recall_{low:g}_to_{high:g}" if np.isfinite(high) else f"recall_from_{low:g}"
         measures[name] = _share(hits[inside].sum(), inside.sum())
