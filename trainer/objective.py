@@ -6,6 +6,7 @@ whoever measures a tuned bundle on later data measures it on data that chose not
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from trainer import engine_run
 from trainer.data import DataError, SeriesData
 from trainer.gate import measure, most_by_chance
 from trainer.inject import KINDS, inject
-from trainer.preprocess import split
+from trainer.store_data import runs
 from trainer.train import assemble, fit_scales, in_memory, prepare
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from trainer.fit import OnPass
     from trainer.inject import Injected
     from trainer.space import Space
+    from trainer.train import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +125,45 @@ def _anomalies(
 ) -> tuple[list[SeriesData], list[Injected]]:
     """Normal stretches of the validation part, and the anomalies injected into them.
 
-    One draw for all recipes, at the largest scale that any of them has.
+    One draw for all recipes: as long as the longest windows of any of them need, and from the
+    time that is validation for them all, since resampling cuts in time and not in samples.
     """
-    scale, left_out = 1, set()
-    for chosen in space.scales():
-        prepared = prepare(data, space.recipe(chosen))
+    scale = samples = 1
+    interval = float(np.median([one.interval for one in data.series]))
+    spans: list[dict[str, tuple[int, int]]] = []
+    for chosen in space.shapes():
+        recipe = space.recipe(chosen)
+        prepared = prepare(data, recipe)
         scale = max(scale, *prepared.choice.scales)
-        left_out.update(prepared.left_out)
-    kept = [one for one in data.series if one.name not in left_out]
-    stretches = [
-        SeriesData(kept[run.series].name, run.timestamp, run.values)
-        for run in split(kept, base.split).validation
-    ]
+        samples = max(samples, math.ceil(recipe.windows.every / interval))
+        spans.append(_validation(prepared))
+    stretches = []
+    for one in runs(data):
+        if all(one.name in known for known in spans):
+            firsts, lasts = zip(*(known[one.name] for known in spans), strict=True)
+            stretches.append(_between(one, max(firsts), min(lasts)))
     tune = base.tune
-    cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength)
+    cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength, samples)
     if not cases:
-        least = scale * (2 * WINDOW + WINDOW // 2 + 1) + 1
+        least = scale * samples * (2 * WINDOW + WINDOW // 2 + 1) + 1
         raise DataError(
             f"tune.objective: {tune.objective} needs a series with {least} samples in its "
             f"validation part, to inject anomalies at scale {scale}; raise split.validation, or "
             "set validation_error"
         )
     return stretches, cases
+
+
+def _validation(prepared: Prepared) -> dict[str, tuple[int, int]]:
+    """First and last ms of the validation part, by series; those that are too short lack."""
+    times: dict[str, list[NDArray[np.int64]]] = {}
+    for run in prepared.parts.validation:
+        times.setdefault(prepared.series[run.series].name, []).append(run.timestamp)
+    return {name: (int(some[0][0]), int(some[-1][-1])) for name, some in times.items()}
+
+
+def _between(one: SeriesData, first: int, last: int) -> SeriesData:
+    """The samples of a span of time, ends included."""
+    start = int(np.searchsorted(one.timestamp, first))
+    end = int(np.searchsorted(one.timestamp, last, side="right"))
+    return SeriesData(one.name, one.timestamp[start:end], one.values[start:end])

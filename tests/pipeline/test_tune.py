@@ -196,6 +196,23 @@ def test_all_recipes_face_the_same_anomalies_at_the_largest_scale_of_the_space()
     assert objective(Dataset(["value"], [series("s", wave(6050))]), "recall", wide)[0]._cases
 
 
+def test_anomalies_last_as_many_samples_as_the_longest_steps_take_and_stay_in_the_validation_part() -> (
+    None
+):
+    data = Dataset(["value"], [series("s", wave(6000))])
+    resampled = "[{kind: resample, every: 3m}]"
+    measure, config = objective(
+        data, "average_precision", f", windows.transforms: {{values: [[], {resampled}]}}"
+    )
+    assert {case.length for case in measure._cases if case.kind == "flatline"} == {180}
+    times = data.series[0].timestamp
+    for case in measure._cases:
+        assert times[4200] <= case.stretch.timestamp[0]
+        assert case.stretch.timestamp[-1] < times[4800]
+    coarse = merged(config, {"windows.transforms": [{"kind": "resample", "every": "3m"}]})
+    assert 0 < measure(coarse, lambda *_: None).value < 1
+
+
 def test_the_date_in_the_recipe_is_the_clocks(folder: Path) -> None:
     write(folder, f"{{trials: 1, space: {{{SPACE}}}}}")
     ports = Ports(load=load_model, store=ParquetStoreReader)
