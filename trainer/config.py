@@ -252,7 +252,7 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     model: Annotated[ModelChoice, Meta(description="What is fitted.")] = ModelChoice()
     fit: Annotated[Fit, Meta(description="How it is fitted.")] = Fit()
     experts: Annotated[
-        list[ExpertRule] | None,
+        Annotated[list[ExpertRule], Meta(min_length=1)] | None,
         Meta(
             description="Scores that make the score; null: reconstruction, newest and stuck of all "
             "scales."

@@ -6,7 +6,6 @@ whoever measures a tuned bundle on later data measures it on data that chose not
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from stream_detector.bundle import WINDOW
 from stream_detector.core.policy import Policy
 from trainer import engine_run
-from trainer.data import DataError, SeriesData
+from trainer.data import DataError, SeriesData, samples_in_step
 from trainer.gate import measure, most_by_chance
 from trainer.inject import KINDS, inject
 from trainer.store_data import runs
@@ -128,20 +127,22 @@ def _anomalies(
     One draw for all recipes: as long as the longest windows of any of them need, and from the
     time that is validation for them all, since resampling cuts in time and not in samples.
     """
-    scale = samples = 1
-    interval = float(np.median([one.interval for one in data.series]))
+    scale, every = 1, 0
     spans: list[dict[str, tuple[int, int]]] = []
     for chosen in space.shapes():
         recipe = space.recipe(chosen)
         prepared = prepare(data, recipe)
         scale = max(scale, *prepared.choice.scales)
-        samples = max(samples, math.ceil(recipe.windows.every / interval))
+        every = max(every, recipe.windows.every)
         spans.append(_validation(prepared))
     stretches = []
     for one in runs(data):
         if all(one.name in known for known in spans):
             firsts, lasts = zip(*(known[one.name] for known in spans), strict=True)
             stretches.append(_between(one, max(firsts), min(lasts)))
+    samples = samples_in_step(
+        np.concatenate([np.diff(one.timestamp) for one in data.series]), every
+    )
     tune = base.tune
     cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength, samples)
     if not cases:

@@ -31,7 +31,7 @@ GIVEN = (
     "calibration.threshold",
 )
 """What every trial is measured by; trials that differ in it could not be compared."""
-SHAPES = ("windows", "windows.scales", "windows.span", "windows.transforms")
+SHAPES = ("experts", "windows", "windows.scales", "windows.span", "windows.transforms")
 AFTERWARDS = ("experts", "calibration")
 """What comes after the fit, and leaves its error as it is."""
 INNER = 0.6180339887

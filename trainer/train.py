@@ -254,11 +254,18 @@ def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
 
 
 def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:
-    """The configured scales, ascending, or those that the data suggests."""
+    """The configured scales, ascending, or those that the data suggests; of them, those that have
+
+    an expert.
+    """
     wanted = config.windows.scales
     if isinstance(wanted, str):
-        return choose(series, config.split, config.windows.span)
-    return Choice(sorted(set(wanted)), None, "")
+        choice = choose(series, config.split, config.windows.span)
+    else:
+        choice = Choice(sorted(set(wanted)), None, "")
+    rules = expert_rules(config)
+    used = [scale for scale in choice.scales if at_scale(rules, scale, choice.scales)]
+    return replace(choice, scales=used)
 
 
 def _long_enough(

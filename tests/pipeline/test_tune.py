@@ -196,9 +196,7 @@ def test_all_recipes_face_the_same_anomalies_at_the_largest_scale_of_the_space()
     assert objective(Dataset(["value"], [series("s", wave(6050))]), "recall", wide)[0]._cases
 
 
-def test_anomalies_last_as_many_samples_as_the_longest_steps_take_and_stay_in_the_validation_part() -> (
-    None
-):
+def test_anomalies_last_as_long_as_the_longest_steps_need_within_the_validation_part() -> None:
     data = Dataset(["value"], [series("s", wave(6000))])
     resampled = "[{kind: resample, every: 3m}]"
     measure, config = objective(
