@@ -87,8 +87,12 @@ class Smoothing(_Struct, frozen=True, kw_only=True):
 
 
 class Tail(_Struct, frozen=True, kw_only=True):
-    """Score s -> (s - at) / excess above `at`, a `slope` part of that below."""
+    """Score s -> (s - at) / excess above `at`, a `slope` part of that below; `log`: ln(1 + s / at),
 
+    which counts below `at` as well and grows slowly beyond.
+    """
+
+    shape: Literal["linear", "log"] = "linear"
     at: float
     excess: float
     slope: float = 0.02

@@ -222,6 +222,13 @@ class Calibration(Section, frozen=True, kw_only=True):
             "of its score counts."
         ),
     ] = None
+    shape: Annotated[
+        Literal["linear", "log"],
+        Meta(
+            description="How it counts: by its excess over that quantile, or by ln(1 + score / "
+            "quantile), which counts below it as well."
+        ),
+    ] = "linear"
     fusion: Annotated[
         Literal["sum", "max", "l2"], Meta(description="How experts make one score.")
     ] = "sum"
