@@ -80,15 +80,19 @@ class Transform(_Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Smoothing(_Struct, frozen=True, kw_only=True):
-    """Causal mean or maximum of the last n scores of one expert; n = 1 leaves them alone."""
+    """Causal mean, maximum or median of the last n scores of one expert; n = 1 changes nothing."""
 
-    kind: Literal["mean", "max"] = "mean"
+    kind: Literal["mean", "max", "median"] = "mean"
     n: int = 1
 
 
 class Tail(_Struct, frozen=True, kw_only=True):
-    """Score s -> (s - at) / excess above `at`, a `slope` part of that below."""
+    """Score s -> (s - at) / excess above `at`, a `slope` part of that below; `log`: ln(1 + s / at),
 
+    which counts below `at` as well and grows slowly beyond.
+    """
+
+    shape: Literal["linear", "log"] = "linear"
     at: float
     excess: float
     slope: float = 0.02

@@ -7,7 +7,7 @@ core.levels turn scores into levels here and in the detector.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trainer.data import SeriesData
     from trainer.preprocess import Run, Scaling
 
+Shape = Literal["linear", "log"]
 UNREMARKABLE = {"stuck": (5 / 59) ** 2}
 """Scores that count as usual though held-out data has none: five equal values, as holding makes."""
 WEIGHT_QUANTILE = 0.99
@@ -139,11 +140,13 @@ def score_runs(
 
 
 def smoothed(scores: NDArray[np.float32], rule: Smoothing) -> NDArray[np.float32]:
-    """Causal mean or maximum of the last n scores [m] of one run; at its start of fewer."""
+    """Causal mean, maximum or median of the last n scores [m] of one run; at its start of fewer."""
     if rule.n == 1 or not len(scores):
         return scores
     padded = np.concatenate([np.full(rule.n - 1, np.nan, np.float32), scores])
     windows = np.lib.stride_tricks.sliding_window_view(padded, rule.n)
+    if rule.kind == "median":
+        return core.median(windows)
     reduced = np.nanmean(windows, axis=1) if rule.kind == "mean" else np.nanmax(windows, axis=1)
     return np.asarray(reduced, dtype=np.float32)
 
@@ -171,7 +174,9 @@ def calibrate(
     if config.tail is None:
         experts = _weighted(experts, by_series)
     else:
-        experts = _tailed(experts, np.concatenate(list(by_series.values())), config.tail)
+        experts = _tailed(
+            experts, np.concatenate(list(by_series.values())), config.tail, config.shape
+        )
     weights = [expert.weight for expert in experts]
     scores = {
         series[number].name: SeriesScores(
@@ -182,7 +187,7 @@ def calibrate(
     fused = {number: scores[series[number].name].normal for number in by_series}
     middle = float(np.median([np.median(score) for score in fused.values()]))
     blank = Levels(
-        transform="log" if config.tail is None else "identity",
+        transform="identity" if config.tail and config.shape == "linear" else "log",
         location=0.0, spread=1.0, z=[0.0, 1.0], level=[0.0, 1.0], slope=1.0,
         epsilon=max(1e-6 * middle, 1e-12),
     )  # fmt: skip
@@ -242,16 +247,16 @@ def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32
 
 
 def _tailed(
-    experts: Sequence[Expert], raw: NDArray[np.float32], quantile: float
+    experts: Sequence[Expert], raw: NDArray[np.float32], quantile: float, shape: Shape
 ) -> list[Expert]:  # raw [n, X]
     """Each expert with its tail: the excess over a quantile, in units of the mean excess."""
     result = []
     for one, scores in zip(experts, raw.T.astype(np.float64), strict=True):
         least = UNREMARKABLE.get(one.name, 0.0)
-        at = max(float(np.quantile(scores, quantile)), least)
+        at = max(float(np.quantile(scores, quantile)), least, 1e-9)
         above = scores[scores > at]
         excess = float(above.mean()) - at if len(above) >= CLUSTERS else least or at
-        tail = Tail(at=at, excess=max(excess, LEAST_PART * at, 1e-9))
+        tail = Tail(shape=shape, at=at, excess=max(excess, LEAST_PART * at, 1e-9))
         result.append(msgspec.structs.replace(one, tail=tail, weight=one.weight or 1.0))
     return result
 

@@ -17,6 +17,7 @@ from trainer.threshold_config import ThresholdChoice  # noqa: TC001  # msgspec r
 from trainer.tune_config import Tune
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
+Local = bool | Literal["median"]
 CLIP = 100.0
 """Cuts normalised values, so that one absurd value overflows nothing."""
 
@@ -51,6 +52,13 @@ class Split(Section, frozen=True, kw_only=True):
     validation: Annotated[
         Share, Meta(description="Share that comes next; decides when to stop.")
     ] = 0.1
+    overlap: Annotated[
+        bool,
+        Meta(
+            description="Windows of a part may begin in the part before; their newest step is "
+            "their own part's. For series too short to give each part windows of its own."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.train + self.validation >= 1:
@@ -108,10 +116,10 @@ class Windows(Section, frozen=True, kw_only=True):
         Meta(description="What is done to values before the windows, here and in the detector."),
     ] = field(default_factory=list)
     local: Annotated[
-        bool,
+        Local,
         Meta(
             description="Take the mean of a window's older steps off it: for values whose level "
-            "wanders while their movements stay alike."
+            "wanders while their movements stay alike. Outliers move their median less."
         ),
     ] = False
     clip: Annotated[
@@ -182,7 +190,7 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     name: Annotated[
         Text,
         Meta(
-            description="reconstruction, newest, stuck, nearest_shape, nearest_form, "
+            description="reconstruction, newest, below, above, stuck, nearest_shape, nearest_form, "
             "nearest_energy, t2_movement, t2_spread, t2_level, t2_recent, autoregression, "
             "departure or roughness."
         ),
@@ -193,9 +201,13 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     smoothing: Annotated[
         Count, Meta(description="Samples whose scores are taken together; 1 is none.")
     ] = 1
-    of: Annotated[Literal["mean", "max"], Meta(description="What is taken of them, causally.")] = (
-        "mean"
-    )
+    of: Annotated[
+        Literal["mean", "max", "median"],
+        Meta(
+            description="What is taken of them, causally; the median minds most of them and no "
+            "single one."
+        ),
+    ] = "mean"
     weight: Annotated[
         Positive | None,
         Meta(description="Weight in the sum; null: such that held-out tails count alike."),
@@ -222,6 +234,13 @@ class Calibration(Section, frozen=True, kw_only=True):
             "of its score counts."
         ),
     ] = None
+    shape: Annotated[
+        Literal["linear", "log"],
+        Meta(
+            description="How it counts: by its excess over that quantile, or by ln(1 + score / "
+            "quantile), which counts below it as well."
+        ),
+    ] = "linear"
     fusion: Annotated[
         Literal["sum", "max", "l2"], Meta(description="How experts make one score.")
     ] = "sum"
@@ -252,7 +271,7 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     model: Annotated[ModelChoice, Meta(description="What is fitted.")] = ModelChoice()
     fit: Annotated[Fit, Meta(description="How it is fitted.")] = Fit()
     experts: Annotated[
-        list[ExpertRule] | None,
+        Annotated[list[ExpertRule], Meta(min_length=1)] | None,
         Meta(
             description="Scores that make the score; null: reconstruction, newest and stuck of all "
             "scales."

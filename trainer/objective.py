@@ -15,10 +15,10 @@ from sklearn.metrics import average_precision_score
 from stream_detector.bundle import WINDOW
 from stream_detector.core.policy import Policy
 from trainer import engine_run
-from trainer.data import DataError, SeriesData
+from trainer.data import DataError, SeriesData, samples_in_step
 from trainer.gate import measure, most_by_chance
 from trainer.inject import KINDS, inject
-from trainer.preprocess import split
+from trainer.store_data import runs
 from trainer.train import assemble, fit_scales, in_memory, prepare
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trainer.fit import OnPass
     from trainer.inject import Injected
     from trainer.space import Space
+    from trainer.train import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,10 @@ class Objective:
 
 
 def average_precision(model: Model, cases: Sequence[Injected]) -> float:
-    """Of levels, sample by sample, normal ones before an anomaly against those in it; mean over
+    """Of levels, sample by sample, as `evaluate` has it of scores; mean over the kinds.
 
-    the kinds. Samples behind an anomaly don't count: their windows still hold it.
+    Samples behind an anomaly are normal again though windows still hold it: without them coarse
+    scales, which take long to recover, look as good as fine ones.
     """
     ran = engine_run.run(model, [case.stretch for case in cases], Policy(), detailed=True)
     found = []
@@ -106,11 +108,11 @@ def average_precision(model: Model, cases: Sequence[Injected]) -> float:
         truths: list[NDArray[np.bool_]] = []
         levels: list[NDArray[np.float32]] = []
         for case, seen in zip(cases, ran.seen, strict=True):
-            if case.kind != kind:
-                continue
-            onset = int(np.searchsorted(case.stretch.timestamp, case.onset))
-            truths.append(np.arange(onset + case.length) >= onset)
-            levels.append(seen.level[: onset + case.length])
+            if case.kind == kind:
+                onset = int(np.searchsorted(case.stretch.timestamp, case.onset))
+                row = np.arange(len(case.stretch))
+                truths.append((row >= onset) & (row < onset + case.length))
+                levels.append(seen.level)
         # No level is no alarm.
         level = np.nan_to_num(np.concatenate(levels), nan=0.0)
         found.append(float(average_precision_score(np.concatenate(truths), level)))
@@ -122,25 +124,47 @@ def _anomalies(
 ) -> tuple[list[SeriesData], list[Injected]]:
     """Normal stretches of the validation part, and the anomalies injected into them.
 
-    One draw for all recipes, at the largest scale that any of them has.
+    One draw for all recipes: as long as the longest windows of any of them need, and from the
+    time that is validation for them all, since resampling cuts in time and not in samples.
     """
-    scale, left_out = 1, set()
-    for chosen in space.scales():
-        prepared = prepare(data, space.recipe(chosen))
+    scale, every = 1, 0
+    spans: list[dict[str, tuple[int, int]]] = []
+    for chosen in space.shapes():
+        recipe = space.recipe(chosen)
+        prepared = prepare(data, recipe)
         scale = max(scale, *prepared.choice.scales)
-        left_out.update(prepared.left_out)
-    kept = [one for one in data.series if one.name not in left_out]
-    stretches = [
-        SeriesData(kept[run.series].name, run.timestamp, run.values)
-        for run in split(kept, base.split).validation
-    ]
+        every = max(every, recipe.windows.every)
+        spans.append(_validation(prepared))
+    stretches = []
+    for one in runs(data):
+        if all(one.name in known for known in spans):
+            firsts, lasts = zip(*(known[one.name] for known in spans), strict=True)
+            stretches.append(_between(one, max(firsts), min(lasts)))
+    samples = samples_in_step(
+        np.concatenate([np.diff(one.timestamp) for one in data.series]), every
+    )
     tune = base.tune
-    cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength)
+    cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength, samples)
     if not cases:
-        least = scale * (2 * WINDOW + WINDOW // 2 + 1) + 1
+        least = scale * samples * (2 * WINDOW + WINDOW // 2 + 1) + 1
         raise DataError(
             f"tune.objective: {tune.objective} needs a series with {least} samples in its "
             f"validation part, to inject anomalies at scale {scale}; raise split.validation, or "
             "set validation_error"
         )
     return stretches, cases
+
+
+def _validation(prepared: Prepared) -> dict[str, tuple[int, int]]:
+    """First and last ms of the validation part, by series; those that are too short lack."""
+    times: dict[str, list[NDArray[np.int64]]] = {}
+    for run in prepared.parts.validation:
+        times.setdefault(prepared.series[run.series].name, []).append(run.timestamp)
+    return {name: (int(some[0][0]), int(some[-1][-1])) for name, some in times.items()}
+
+
+def _between(one: SeriesData, first: int, last: int) -> SeriesData:
+    """The samples of a span of time, ends included."""
+    start = int(np.searchsorted(one.timestamp, first))
+    end = int(np.searchsorted(one.timestamp, last, side="right"))
+    return SeriesData(one.name, one.timestamp[start:end], one.values[start:end])

@@ -3,7 +3,7 @@
     series --split--> runs of train | validation | held out --steps, windows--> what is fitted
 
 A run is a stretch of one series without a break. Windows are cut from one run each, so none
-straddles two splits.
+straddles two splits, unless the splits overlap: then a window is of the split of its newest step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.config import Split
+    from trainer.config import Local, Split
     from trainer.data import SeriesData
 
 Kind = Literal["minmax", "standard", "robust"]
@@ -55,9 +55,14 @@ class Parts:
     held_out: list[Run]
 
 
-def split(series: Sequence[SeriesData], shares: Split) -> Parts:
-    """Cut each series in time: train first, then validation, the rest is held out."""
+def split(series: Sequence[SeriesData], shares: Split, scale: int = 1) -> Parts:
+    """Cut each series in time: train first, then validation, the rest is held out.
+
+    With `shares.overlap` the runs of the latter two begin so much earlier that at this scale the
+    newest step of their first window is their part's first.
+    """
     parts = Parts([], [], [])
+    lead = scale * (WINDOW - 1) if shares.overlap else 0
     for number, one in enumerate(series):
         n = len(one)
         train = round(n * shares.train)
@@ -65,7 +70,7 @@ def split(series: Sequence[SeriesData], shares: Split) -> Parts:
         for into, start, end in zip(
             (parts.train, parts.validation, parts.held_out), bounds[:-1], bounds[1:], strict=True
         ):
-            into.extend(_runs(number, one, start, end))
+            into.extend(_runs(number, one, max(start - lead, 0), end))
     return parts
 
 
@@ -149,16 +154,19 @@ class WindowSet:
     steps: NDArray[np.float32]  # [T, F] the mean of `scale` samples, beginning at every sample
     starts: NDArray[np.int64]  # [N] row of a window's first step
     scale: int
-    local: bool = False
+    local: Local = False
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Normalised windows [len(rows), 60, F]; `local`: less the mean of all but the newest."""
+        """Normalised windows [len(rows), 60, F]; `local`: less the middle of all but the newest."""
         offsets = self.scale * np.arange(WINDOW)
         windows: NDArray[np.float32] = self.steps[self.starts[rows][:, None] + offsets]
-        return windows - windows[:, :-1].mean(axis=1, keepdims=True) if self.local else windows
+        if not self.local:
+            return windows
+        middle = np.median if self.local == "median" else np.mean
+        return windows - middle(windows[:, :-1], axis=1, keepdims=True)
 
 
 def normalised_windows(
@@ -169,7 +177,7 @@ def normalised_windows(
     stride: int = 1,
     cap: int | None = None,
     seed: int = 0,
-    local: bool = False,
+    local: Local = False,
     clip: float = CLIP,
 ) -> WindowSet:
     """Windows of all runs, normalised. They begin at every `stride`-th sample, at any phase of

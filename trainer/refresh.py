@@ -20,11 +20,11 @@ from stream_detector.config import milliseconds
 from stream_detector.core.policy import Policy
 from trainer import experts
 from trainer.calibrate import experts_of
-from trainer.data import DataError
+from trainer.data import DataError, samples_in_step
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
 from trainer.scales import choose
-from trainer.store_data import cut, normal_data, runs, samples_in_step
+from trainer.store_data import cut, normal_data, pauses, runs
 from trainer.train import expert_rules, in_memory, publish, train, transformed_series
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def refresh(
     scales = _scales(config, champion, stored)
     windows = msgspec.structs.replace(config.windows, scales=scales)
     config = msgspec.structs.replace(config, windows=windows)
-    samples = samples_in_step(stored, windows.every)
+    samples = samples_in_step(pauses(stored), windows.every)
     margin = settings.margin * max(scales) * samples
     normal, left_out = normal_data(stored, config.data, margin, settings.hole)
     slices = cut(normal, settings.gate.held_out, left_out)
@@ -144,7 +144,7 @@ def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[
     if champion.model is not None:
         return sorted(champion.model.bundle.manifest.scales)
     settings = config.refresh
-    margin = settings.margin * samples_in_step(stored, config.windows.every)
+    margin = settings.margin * samples_in_step(pauses(stored), config.windows.every)
     normal, _ = normal_data(stored, config.data, margin, settings.hole)
     series = transformed_series(normal.series, config)
     return choose(series, config.split, config.windows.span).scales if series else [1]

@@ -100,6 +100,8 @@ def choose(series: Sequence[SeriesData], shares: Split, span: float = SPAN) -> C
 
 def _largest(series: Sequence[SeriesData], shares: Split) -> int:
     """The largest scale for which half of the series have a window in each part."""
-    least = min(shares.train, shares.validation, 1 - shares.train - shares.validation)
+    least = shares.train
+    if not shares.overlap:
+        least = min(least, shares.validation, 1 - shares.train - shares.validation)
     lengths = [np.diff([0, *one.breaks.tolist(), len(one)]).max() for one in series]
     return int(np.median(lengths) * least / (WINDOW + 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,10 +54,10 @@ def normal_data(stored: Stored, config: Data, margin: int, hole: float) -> tuple
     return Dataset(list(stored.features), series), left_out
 
 
-def samples_in_step(stored: Stored, every: int) -> int:
-    """Samples that resampling joins into one step, rounded up; 1 where `every` (ms) is 0."""
-    pauses = np.diff(stored.timestamp)[np.diff(stored.code) == 0]
-    return max(1, math.ceil(every / float(np.median(pauses)))) if len(pauses) else 1
+def pauses(stored: Stored) -> NDArray[np.int64]:
+    """Ms between successive samples of each series, of all of them."""
+    found: NDArray[np.int64] = np.diff(stored.timestamp)[np.diff(stored.code) == 0]
+    return found
 
 
 def widened(flags: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:

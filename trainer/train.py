@@ -128,7 +128,7 @@ def fit_scales(
     scales, rules = prepared.choice.scales, expert_rules(config)
     return {
         scale: _fit(
-            prepared.parts, prepared.scaling, scale,
+            split(prepared.series, config.split, scale), prepared.scaling, scale,
             [one.name for one in at_scale(rules, scale, scales)],
             config, quiet=quiet, on_pass=on_pass,
         )
@@ -243,7 +243,7 @@ def expert_rules(config: TrainerConfig) -> list[ExpertRule]:
     smoothing = config.calibration.smoothing
     return [
         ExpertRule(name=name, smoothing=smoothing if name == "reconstruction" else 1)
-        for name in experts.OF_THE_MODEL
+        for name in experts.USUAL
     ]
 
 
@@ -254,11 +254,18 @@ def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
 
 
 def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:
-    """The configured scales, ascending, or those that the data suggests."""
+    """The configured scales, ascending, or those that the data suggests; of them, those that have
+
+    an expert.
+    """
     wanted = config.windows.scales
     if isinstance(wanted, str):
-        return choose(series, config.split, config.windows.span)
-    return Choice(sorted(set(wanted)), None, "")
+        choice = choose(series, config.split, config.windows.span)
+    else:
+        choice = Choice(sorted(set(wanted)), None, "")
+    rules = expert_rules(config)
+    used = [scale for scale in choice.scales if at_scale(rules, scale, choice.scales)]
+    return replace(choice, scales=used)
 
 
 def _long_enough(
@@ -268,7 +275,7 @@ def _long_enough(
     kept: list[SeriesData] = []
     left_out: list[str] = []
     for one in series:
-        parts = split([one], config.split)
+        parts = split([one], config.split, scale)
         enough = all(
             any(len(run) >= scale * (WINDOW + slack) for run in runs)
             for runs, slack in ((parts.train, 1), (parts.validation, 0), (parts.held_out, 1))
@@ -279,8 +286,9 @@ def _long_enough(
             left_out.append(one.name)
     if not kept:
         shares = config.split
-        least = min(shares.train, shares.validation, 1 - shares.train - shares.validation)
-        needed = int(np.ceil(scale * (WINDOW + 1) / least)) + 1
+        later = min(shares.validation, 1 - shares.train - shares.validation)
+        steps = max((WINDOW + 1) / shares.train, (2 if shares.overlap else WINDOW + 1) / later)
+        needed = int(np.ceil(scale * steps)) + 1
         longest = max(series, key=len)
         what = "steps after resampling" if config.windows.every else "samples"
         raise DataError(

@@ -135,3 +135,16 @@ def test_verdicts_on_the_tested_part_do_not_depend_on_what_comes_later(data: Pat
     assert long.windows >= whole.tested  # the first tested row has one, from the training part
     for first, last in long.episodes:
         assert long.inside[first : last + 1].mean() > 0.9
+
+
+def test_a_recipe_that_resamples_has_scored_windows_from_the_first_tested_row_on(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "grid.yaml"
+    recipe.write_text(RECIPE + "windows: {transforms: [{kind: resample, every: 2s}]}\n")
+    case = Ucr().read(min((data / "ucr").iterdir()))  # a point a second
+    answer = detect(case, load_config(recipe), None, load)
+    assert case.tested // 2 <= answer.windows <= case.tested // 2 + 5
+    assert answer.score[0] != answer.score.min()
+    (anomaly,) = case.truth
+    assert anomaly[0] <= np.argmax(answer.score) <= anomaly[1] + 120

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.benchmark_cases import beats, case
 from trainer.benchmarks import baselines
 from trainer.benchmarks.cases import Case
-from trainer.benchmarks.detect import stretch, with_room
+from trainer.benchmarks.detect import per_step, stretch, with_room
 from trainer.config import Split, TrainerConfig, Windows
 from trainer.data import DataError
 
@@ -69,6 +69,13 @@ def test_short_training_parts_give_every_share_a_window(
     split = with_room(config, None, rows).split
     train, validation = round(rows * split.train), round(rows * (split.train + split.validation))
     assert (train, validation - train, rows - validation) == expected
+
+
+def test_steps_of_several_samples_need_so_many_times_the_room() -> None:
+    one = case(100, [])  # a sample a minute
+    assert [per_step(one, every) for every in (0, 1000, 60_000, 90_000, 300_000)] == [1, 1, 1, 2, 5]
+    split = with_room(TrainerConfig(), None, 2000, 5).split
+    assert round(2000 * split.validation) == 5 * 61
 
 
 def test_a_suites_shares_replace_those_of_the_recipe() -> None:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from stream_detector.ports import Stored
 from trainer.config import Data
-from trainer.data import Dataset, SeriesData
+from trainer.data import Dataset, SeriesData, samples_in_step
 from trainer.gate import Figures, decide, most_by_chance, too_little
 from trainer.inject import KINDS, inject
 from trainer.refresh_config import Gate
-from trainer.store_data import cut, normal_data, runs, samples_in_step, widened
+from trainer.store_data import cut, normal_data, pauses, runs, widened
 
 GATE = Gate()
 
@@ -145,8 +145,14 @@ def test_where_samples_are_resampled_an_injection_lasts_as_many_steps() -> None:
 
 def test_a_step_takes_as_many_samples_as_usually_come_in_its_time() -> None:
     some = stored([0, 9_000, 20_000, 31_000, 41_000, 500_000])
-    assert [samples_in_step(some, every) for every in (0, 5_000, 11_000, 60_000)] == [1, 1, 1, 6]
-    assert samples_in_step(stored([5]), 60_000) == 1
+    assert [samples_in_step(pauses(some), every) for every in (0, 5_000, 11_000, 60_000)] == [
+        1,
+        1,
+        1,
+        6,
+    ]
+    assert samples_in_step(pauses(stored([5])), 60_000) == 1
+    assert samples_in_step(np.zeros(3, np.int64), 60_000) == 1
 
 
 def test_stretches_that_are_too_short_get_no_injection() -> None:

@@ -166,3 +166,15 @@ def test_a_recipe_is_written_with_what_differs_from_the_defaults_alone() -> None
     )
     assert config(text) == recipe
     assert to_yaml(TrainerConfig()) == "{}\n"
+
+
+def test_every_scale_and_every_grid_of_a_space_is_looked_at_beforehand() -> None:
+    grids = "[[], [{kind: resample, every: 5m}]]"
+    some = space(
+        f"windows.scales: {{values: [[1], [1, 4]]}}, windows.transforms: {{values: {grids}}}"
+    )
+    recipes = [some.recipe(chosen) for chosen in some.shapes()]
+    assert [(recipe.windows.scales, recipe.windows.every) for recipe in recipes] == [
+        ([1], 0), ([1], 300_000), ([1, 4], 0), ([1, 4], 300_000),
+    ]  # fmt: skip
+    assert "  transforms:\n  - kind: resample\n    every: 5m\n" in to_yaml(recipes[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 
 from stream_detector.bundle import WINDOW, BundleError, Registry
+from stream_detector.core.transforms import Transforms
 from trainer.benchmarks.cases import Answer
 from trainer.config import Data, Split
 from trainer.data import DataError, Dataset, clean
@@ -39,7 +41,7 @@ def detect(case: Case, config: TrainerConfig, split: Split | None, load: Load) -
     `split` replaces the recipe's shares of the training part. Raises DataError where that is too
     short, BundleError where the bundle cannot be served.
     """
-    config = with_room(config, split, case.train)
+    config = with_room(config, split, case.train, per_step(case, config.windows.every))
     series, _ = stretch(case, 0, case.train)
     trained = train(Dataset(case.features, [series]), config, quiet=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
@@ -55,7 +57,8 @@ def detect(case: Case, config: TrainerConfig, split: Split | None, load: Load) -
 def judged(case: Case, model: Model) -> Answer:
     """The engine's answer for the tested rows; its windows begin in the training part."""
     manifest = model.bundle.manifest
-    start = max(case.train - look_back(manifest), 0)
+    step = per_step(case, Transforms(manifest.transforms).every)
+    start = max(case.train - step * look_back(manifest), 0)
     series, rows = stretch(case, start, len(case.timestamp))
     began = time.process_time()
     seen = scored(model, Dataset(case.features, [series]), None)
@@ -90,7 +93,7 @@ def judged(case: Case, model: Model) -> Answer:
         above=flags(seen.above),
         inside=flags(seen.anomalous),
         episodes=[(max(int(first), 0), int(last)) for first, last in ends if last >= 0],
-        windows=sum(judged_samples // scale for scale in manifest.scales),
+        windows=sum(judged_samples // (scale * step) for scale in manifest.scales),
         cpu=cpu,
     )
 
@@ -106,17 +109,24 @@ def stretch(case: Case, start: int, stop: int) -> tuple[SeriesData, NDArray[np.i
     return series, rows
 
 
+def per_step(case: Case, every: int) -> int:
+    """Samples that make one step of scale 1, where they are resampled `every` so many ms."""
+    return max(math.ceil(every / max(case.interval, 1.0)), 1)
+
+
 def look_back(manifest: Manifest) -> int:
-    """Samples before the first tested one, so that it has a window and smoothed scores."""
+    """Steps before the first tested one, so that it has a window and smoothed scores."""
     experts = max(one.scale * (WINDOW + one.smoothing.n) for one in manifest.experts)
     return experts + sum(one.n for one in manifest.transforms)
 
 
-def with_room(config: TrainerConfig, split: Split | None, rows: int) -> TrainerConfig:
+def with_room(
+    config: TrainerConfig, split: Split | None, rows: int, step: int = 1
+) -> TrainerConfig:
     """The suite's or the recipe's shares; parts shorter than a window are given one if possible."""
     shares = split or config.split
     scales = config.windows.scales
-    least = (WINDOW + 1) * (1 if isinstance(scales, str) else max(scales))
+    least = step * (WINDOW + 1) * (1 if isinstance(scales, str) else max(scales))
     validation = max(round(rows * shares.validation), least)
     held_out = max(rows - round(rows * (shares.train + shares.validation)), least)
     fitted = rows - validation - held_out

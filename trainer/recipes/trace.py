@@ -39,6 +39,7 @@ CLEAN, FAULTY = 1_900, 8_000
 """Records of a thread to learn from, and to test on."""
 GAP = 20
 """Records between two alarms that are one."""
+FEATURES = [*(f"v{number:02d}" for number in range(VARIABLES)), "gap"]
 PERCENTILES = (99.0, 50.0)
 """Of the training errors, as the published rule has it; the first is the one that is compared."""
 
@@ -47,8 +48,7 @@ def measure(kit: Kit, config: TrainerConfig, seed: int, threads: int) -> Outcome
     traces = simulate(FIRST + seed, threads, CLEAN, FAULTY)
     config = seeded(config, seed)
     truth = truth_of(traces)
-    features = [*(f"v{number:02d}" for number in range(VARIABLES)), "gap"]
-    learn, data = cut(features, traces, columns)
+    learn, data = cut(FEATURES, traces, columns)
 
     ours = kit.scored(kit.model(learn, config), data, truth)
     pca = kit.scored(kit.model(learn, with_pca(config)), data, truth)
