@@ -37,9 +37,9 @@ SMALL: dict[str, dict[str, Any]] = {
 """Options that learn in seconds; the other models do with their own."""
 
 ENOUGH = {"lstm_events": 2.0}
-"""Errors that show that a model has learnt, where not 0.35: normalised values have a variance of 1,
+"""Errors of models that have learnt, where they are surprises: 3.4 by a density that looks back at
 
-whose surprise is 3.4 by a density that looks back at nothing.
+nothing. For all others 0.35, as normalised values have a variance of 1.
 """
 
 ALL = [pytest.param(name, id=name) for name in models.MODELS]
@@ -92,8 +92,9 @@ def test_every_model_learns(name: str, fitted: dict[str, Fitted]) -> None:
     assert found.validation_error < ENOUGH.get(name, 0.35)
     if found.epochs:
         assert found.validation_error == min(error for _, error in found.history)
-        assert found.validation_error < 0.8 * found.history[0][1]
-        assert found.history[-1][0] < 0.8 * found.history[0][0]
+        share, less = (1.0, 0.2) if name in ENOUGH else (0.8, 0.0)
+        assert found.validation_error < share * found.history[0][1] - less
+        assert found.history[-1][0] < share * found.history[0][0] - less
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -180,7 +181,7 @@ def test_events_are_as_surprising_as_they_are_rare_and_their_values_as_they_are_
         estimate, target, _ = model.learn(events(32, step))
         loss = (estimate - target).square().mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
     model.eval()
     usual = events(400, 1000)
@@ -320,7 +321,7 @@ def test_a_variational_autoencoder_draws_only_while_it_learns() -> None:
     [
         ("lstm_forecaster", {"forecast": 60}, "forecast"),
         ("lstm_forecaster", {"layers": []}, "layers"),
-        ("lstm_events", {"marks": 1}, "marks: 1 of 1 columns leave none for a value"),
+        ("lstm_events", {"marks": 1}, "marks: 1 of 1 columns leave none for values"),
         ("lstm_autoencoder", {"activation": "gelu"}, "activation"),
         ("transformer_autoencoder", {"patch": 7}, "patch"),
         ("transformer_autoencoder", {"width": 30}, "`width` must be a multiple of `heads`"),

@@ -52,13 +52,13 @@ class Options(Section, frozen=True, kw_only=True):
 
 
 class LstmEvents(WindowModel):
-    """The forecast of a mark is what its column has on average, with values of -1 and 1 (minmax)."""
+    """Forecasts of marks lie between -1 and 1, as minmax scaling has their columns."""
 
-    def __init__(self, features: int, window: int, options: Options) -> None:  # noqa: ARG002  # every model is built from the same three
+    def __init__(self, features: int, window: int, options: Options) -> None:
         super().__init__()
         if options.marks >= features:
             raise ConfigError(
-                f"model.options: marks: {options.marks} of {features} columns leave none for a value"
+                f"model.options: marks: {options.marks} of {features} columns leave none for values"
             )
         self.counted = options.forecast
         self.learnt = window - CONTEXT
@@ -102,6 +102,7 @@ class LstmEvents(WindowModel):
         freedom = self.freedom
         far = 0.5 * (freedom + 1.0) * (away.square() / freedom).log1p()
         found = torch.cat((-odds * came, far + width - self.narrowest), dim=2)
-        forecast = torch.cat((2.0 * odds.exp() - 1.0, middle), dim=2)
+        size = x[:, :1, :marks].abs()  # 1 by minmax scaling; 0 of a mark that training never had
+        forecast = torch.cat((size * (2.0 * odds.exp() - 1.0), middle), dim=2)
         window = torch.cat((x[:, :-steps], forecast), dim=1)
         return (found + self.tiny).sqrt(), torch.zeros_like(found), window

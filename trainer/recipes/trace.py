@@ -107,7 +107,7 @@ def published(config: TrainerConfig) -> TrainerConfig:
 def above(rule: Scored, percent: float) -> NDArray[np.bool_]:
     """[n] errors above this percentile of those of training, over all threads."""
     learnt = np.concatenate([rule.score[rows][:CLEAN] for _, rows in rule.parts()])
-    return np.nan_to_num(rule.score) > np.nanpercentile(learnt, percent)
+    return np.asarray(np.nan_to_num(rule.score) > np.nanpercentile(learnt, percent))
 
 
 def measures(traces: Sequence[Records], flagged: NDArray[np.bool_]) -> Measures:

@@ -97,7 +97,7 @@ class Machine:
         odds[retried, retried] = RETRY
         used = rng.choice(VARIABLES, USED, replace=False)
         variable = used[rng.permutation(np.arange(count) % USED)]
-        usual = np.exp(rng.uniform(*np.log(USUAL), count))
+        usual = np.exp(rng.uniform(np.log(USUAL[0]), np.log(USUAL[1]), count))
         lazy = (odds + np.eye(count)) / 2  # as often in each state, and never periodic
         visits = np.linalg.matrix_power(lazy, 2**12)[0]
         return cls(variable, usual * MEAN_MS / (usual @ visits), odds)
