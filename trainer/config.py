@@ -28,6 +28,9 @@ class Data(Section, frozen=True, kw_only=True):
     features: Annotated[
         list[Text] | None, Meta(description="Columns to learn from, in order; null takes all.")
     ] = None
+    array: Annotated[
+        Text | None, Meta(description="Array to read of npz files that hold several, e.g. train.")
+    ] = None
     missing: Annotated[
         Literal["drop", "interpolate", "forward_fill"],
         Meta(description="Missing values: drop the sample, draw a line, or repeat the last value."),

@@ -64,6 +64,7 @@ def load(path: Path, config: Data | None = None) -> Dataset:
         series_column=config.series_column,
         timestamp_column=config.timestamp_column,
         features=config.features,
+        array=config.array,
     )
     try:
         return assemble(tables, str(path), config)

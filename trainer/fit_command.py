@@ -26,7 +26,8 @@ def fit(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="CSV, NDJSON, Parquet or npy file, or a folder of them. Overrules data.path.",
+            help="CSV, NDJSON, Parquet, npy or npz file, gzipped or not, or a folder or zip "
+            "archive of them. Overrules data.path.",
             show_default=False,
         ),
     ] = None,

@@ -80,12 +80,15 @@ def _ms(time: int | str) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def from_column(path: Path, column: str) -> Truth:
-    """Stretches of samples of which a column is above zero, by series."""
+def from_column(path: Path, column: str, array: str | None = None) -> Truth:
+    """Stretches of samples of which a column is above zero, by series.
+
+    `array` is the one to read of npz files that hold several.
+    """
     times: dict[str, list[NDArray[np.int64]]] = {}
     flags: dict[str, list[NDArray[np.bool_]]] = {}
     try:
-        for table in read_tables(path, features=[column]):
+        for table in read_tables(path, features=[], label=column, array=array):
             names = np.asarray(table.series, dtype=object)
             for name in dict.fromkeys(table.series):
                 rows = names == name
