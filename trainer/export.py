@@ -145,17 +145,16 @@ class Scripted:
         spread: NDArray[np.float32],
     ) -> Scores:
         module = self._modules[scale]
-        results: list[list[NDArray[np.float32]]] = []
+        n, width = len(windows), windows.shape[2]
+        # Filled in place: many small results, kept one by one, would tear holes into the heap.
+        found = [np.empty((n, columns), np.float32) for columns in (len(OUTPUTS), width, width)]
         with torch.inference_mode():
-            for start in range(0, len(windows), TILE):
+            for start in range(0, n, TILE):
                 tile = [_padded(part[start : start + TILE]) for part in (windows, center, spread)]
-                rows = min(TILE, len(windows) - start)
-                results.append([part[:rows].numpy() for part in module(*tile)])
-        if not results:
-            width = windows.shape[2]
-            empty = np.zeros((0, width), np.float32)
-            return Scores(np.zeros((0, len(OUTPUTS)), np.float32), empty, empty)
-        return Scores(*(np.concatenate(column) for column in zip(*results, strict=True)))
+                rows = min(TILE, n - start)
+                for into, part in zip(found, module(*tile), strict=True):
+                    into[start : start + rows] = part[:rows].numpy()
+        return Scores(*found)
 
 
 def _padded(part: NDArray[np.float32]) -> Tensor:

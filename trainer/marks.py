@@ -15,7 +15,7 @@ from trainer.data import DataError
 from trainer.event_metrics import stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -102,6 +102,15 @@ def from_column(path: Path, column: str, array: str | None = None) -> Truth:
         order = np.argsort(time, kind="stable")
         marks[name] = [Mark(*pair) for pair in stretches(flag[order], time[order])]
     return Truth(f"column {column}", marks)
+
+
+def within(timestamp: NDArray[np.int64], known: Iterable[Mark]) -> NDArray[np.bool_]:
+    """Which of these times, ascending, lie in one of the anomalies."""
+    inside = np.zeros(len(timestamp), np.bool_)
+    for mark in known:
+        first = np.searchsorted(timestamp, mark.start)
+        inside[first : np.searchsorted(timestamp, mark.end, side="right")] = True
+    return inside
 
 
 def from_names(data: Dataset) -> Truth | None:

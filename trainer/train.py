@@ -6,18 +6,18 @@ The commands, the demo and the refresh all come through here.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from stream_detector.bundle import WINDOW, Registry, TrainingData, Transform
-from stream_detector.core.transforms import transformed
 from trainer import export
 from trainer.calibrate import calibrate, experts_of, score_runs
 from trainer.config import TrainerConfig
 from trainer.data import DataError
+from trainer.derived import derived
 from trainer.fit import fit
 from trainer.preprocess import (
     Parts,
@@ -27,16 +27,19 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
+from trainer.rows import read
 from trainer.scales import Choice, choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream_detector.bundle import Golden, Manifest
-    from trainer.data import Dataset, SeriesData
+    from trainer.rows import Series, SeriesSet
 
 GOLDEN_SOURCE = 4000
 """Held-out windows that the golden ones are drawn from, at most."""
+GOLDEN_REACH = 1 << 16
+"""The latest windows of a held-out run, which these come from."""
 
 YEAR_1973_MS = 10**11
 """Earlier times are sample numbers: data that has no times of its own."""
@@ -57,7 +60,7 @@ class Trained:
 
 
 def train(
-    data: Dataset,
+    data: SeriesSet,
     config: TrainerConfig | None = None,
     *,
     quiet: bool = False,
@@ -66,9 +69,7 @@ def train(
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
     rules = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
-    series = [
-        replace(one, values=transformed(rules, one.values, one.timestamp)) for one in data.series
-    ]
+    series = [derived(one, rules) for one in data.series]
     choice = chosen_scales(series, config)
     scales = choice.scales
     series, left_out = _long_enough(series, config, max(scales))
@@ -132,7 +133,7 @@ def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> st
     return version
 
 
-def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:
+def chosen_scales(series: Sequence[Series], config: TrainerConfig) -> Choice:
     """The configured scales, ascending, or those that the data suggests."""
     wanted = config.windows.scales
     if isinstance(wanted, str):
@@ -141,10 +142,10 @@ def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice
 
 
 def _long_enough(
-    series: Sequence[SeriesData], config: TrainerConfig, scale: int
-) -> tuple[list[SeriesData], list[str]]:
+    series: Sequence[Series], config: TrainerConfig, scale: int
+) -> tuple[list[Series], list[str]]:
     """Series with a window of the largest scale in every split, and the names of the others."""
-    kept: list[SeriesData] = []
+    kept: list[Series] = []
     left_out: list[str] = []
     for one in series:
         parts = split([one], config.split)
@@ -157,9 +158,7 @@ def _long_enough(
         else:
             left_out.append(one.name)
     if not kept:
-        shares = config.split
-        least = min(shares.train, shares.validation, 1 - shares.train - shares.validation)
-        needed = int(np.ceil(scale * (WINDOW + 1) / least)) + 1
+        needed = int(np.ceil(scale * (WINDOW + 1) / config.split.least)) + 1
         longest = max(series, key=len)
         raise DataError(
             f"the longest series, {longest.name}, has {len(longest)} complete samples; "
@@ -178,8 +177,8 @@ def _golden(
     most = max(GOLDEN_SOURCE // len(parts.held_out), 1)
     windows, centers, spreads = [], [], []
     for run in parts.held_out:
-        anchor = run.values[0]
-        some, _ = stream_windows(run, scale, anchor)
+        anchor = read(run.values[:1])[0]
+        some, _ = stream_windows(run, scale, anchor, GOLDEN_REACH)
         some = some[np.unique(np.linspace(0, len(some) - 1, min(len(some), most)).astype(int))]
         windows.append(some)
         shape = (len(some), len(anchor))
@@ -191,9 +190,9 @@ def _golden(
     )
 
 
-def _training(series: Sequence[SeriesData]) -> TrainingData:
-    start = min(int(one.timestamp[0]) for one in series)
-    end = max(int(one.timestamp[-1]) for one in series)
+def _training(series: Sequence[Series]) -> TrainingData:
+    start = min(int(read(one.timestamp[:1])[0]) for one in series)
+    end = max(int(read(one.timestamp[-1:])[0]) for one in series)
     timed = end >= YEAR_1973_MS
     return TrainingData(
         start=_rfc3339(start) if timed else "",

@@ -59,6 +59,9 @@ def test_the_documented_file_repeats_the_descriptions() -> None:
     ("text", "message"),
     [
         ("split: {train: 0.9, validation: 0.2}", "must leave a held-out part"),
+        ("split: {order: blocks, blocks: 4}", "so many that each part gets one"),
+        ("data: {labels: {}}", "needs one of column, file, names"),
+        ("data: {labels: {names: skab}}", "data.labels.names"),
         ("windows: {scales: []}", "windows.scales"),
         ("scaling: log", "scaling"),
         ("calibration: {threshold: {level: 1, sigma: 3}}", "needs one of level, quantile, sigma"),
