@@ -162,11 +162,12 @@ def clean(
     config: Data,
 ) -> SeriesData:
     """Sort by time, keep the first of samples with the same time, deal with missing values."""
-    order = np.argsort(timestamp, kind="stable")
-    timestamp, values = timestamp[order], values[order]
+    if (timestamp[1:] < timestamp[:-1]).any():
+        order = np.argsort(timestamp, kind="stable")
+        timestamp, values = timestamp[order], values[order]
     first = np.ones(len(timestamp), dtype=np.bool_)
     first[1:] = timestamp[1:] != timestamp[:-1]
-    timestamp, values = timestamp[first], values[first].copy()
+    timestamp, values = timestamp[first], values[first]  # copies
     values[~np.isfinite(values)] = np.nan
     if config.missing != "drop":
         for column in values.T:

@@ -17,6 +17,7 @@ from stream_detector.formats.tables import TableError, read_tables
 from trainer.data import DataError, SeriesData, by_series, clean, clean_pieces, not_empty
 from trainer.intake import Intake
 from trainer.known import Known, breaks
+from trainer.merging import SampleFiles
 from trainer.rows import PIECE_VALUES, joined, read
 from trainer.spool import RowFile
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from trainer.config import Data
     from trainer.known import KeptRows
+    from trainer.merging import Piece
     from trainer.rows import Rows, Series
 
 MEBIBYTE = 1 << 20
@@ -136,30 +138,29 @@ class _Files:
 
     def __init__(self, stack: ExitStack, features: int) -> None:
         self._features = features
-        self._times, self._values = RowFile(np.int64), RowFile(np.float64, (features,))
-        for file in (self._times, self._values):
-            stack.callback(file.close)
+        self._files = SampleFiles(RowFile(np.int64), RowFile(np.float64, (features,)))
+        stack.callback(self._files.close)
 
     def series(
         self,
         name: str,
-        sorted_pieces: Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]],
+        sorted_pieces: Iterable[Piece],
         rows: KeptRows,
         config: Data,
     ) -> StoredSeries | None:
-        before = len(self._times)
+        times, numbers = self._files
+        before = len(times)
         for timestamp, values in clean_pieces(sorted_pieces, self._features, config):
             labelled = values.shape[1] > self._features
             rows.add(timestamp, values[:, self._features] > 0 if labelled else None)
-            self._times.append(timestamp)
-            self._values.append(values[:, : self._features])
+            self._files.append(timestamp, values[:, : self._features])
         kept = rows.kept()
         if not kept:
             return None
         spans = [(before + start, before + stop) for start, stop in kept]
         return StoredSeries(
             name,
-            joined([self._times.rows(*span) for span in spans]),
-            joined([self._values.rows(*span) for span in spans]),
+            joined([times.rows(*span) for span in spans]),
+            joined([numbers.rows(*span) for span in spans]),
             breaks(kept),
         )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trainer.intake
+import trainer.merging
 from stream_detector.bundle import Transform
 from trainer.config import Data, LabelRule
 from trainer.data import Part, SeriesData, clean, clean_pieces, together
@@ -53,6 +54,7 @@ def test_what_was_spilled_comes_back_as_it_is_cleaned_in_memory(
         closing(Intake(memory, 2)) as intake,
     ):
         patch.setattr(trainer.intake, "PIECE_VALUES", piece)
+        patch.setattr(trainer.merging, "PIECE_VALUES", piece)
         for part in parts:
             intake.add(part)
         assert intake.names == sorted({part.name for part in parts})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import trainer.intake
+import trainer.merging
 import trainer.rows
 from stream_detector.bundle import SERIES, SeriesTable
 from tests.unit.trainer_cases import MINUTE, START, quick, wave
@@ -73,7 +74,7 @@ def trained(path: Path, config: TrainerConfig, *, stored: bool, **data: Any) -> 
 def test_a_bundle_is_the_same_to_the_bit_wherever_the_samples_lie(
     untidy: Path, scaling: Any, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (trainer.rows, trainer.intake):
+    for module in (trainer.rows, trainer.intake, trainer.merging):
         monkeypatch.setattr(module, "PIECE_VALUES", piece)
     labels = LabelRule(column="fault")
     config = msgspec.structs.replace(
