@@ -13,6 +13,7 @@ import numpy as np
 
 from stream_detector.bundle import WINDOW
 from stream_detector.core.policy import Policy
+from stream_detector.core.transforms import Transforms
 from stream_detector.records import Kind, Status
 from trainer import engine_run, marks
 from trainer.data import DataError
@@ -98,6 +99,7 @@ def scored(model: Model, data: Dataset, truth: marks.Truth | None) -> Scored:
         episodes=episodes,
         bundle=describe(model.bundle),
         history=history(model.bundle.path),
+        every=Transforms(model.bundle.manifest.transforms).every,
     )
     level = _all(ran.seen, "level")
     starts = [begins.get(one.name, int(one.timestamp[0])) for one in data.series]
@@ -182,7 +184,7 @@ def summary(scores: Scored) -> Evaluation:
     about = scores.about
     found = right = 0
     for name, interval in zip(about.series, about.intervals, strict=True):
-        late = round(about.grace * interval)
+        late = about.late(interval)
         wanted = [(one.start, one.end + late) for one in about.known if one.series == name]
         said = [(one.start, one.end) for one in about.episodes if one.series == name]
         found += sum(any(_overlap(label, episode) for episode in said) for label in wanted)

@@ -27,7 +27,8 @@ from stream_detector.bundle import (
     module_name,
 )
 from stream_detector.ports import Scores
-from trainer.preprocess import CLIP
+from trainer.config import CLIP
+from trainer.experts import OF_THE_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,9 +44,8 @@ if TYPE_CHECKING:
         Threshold,
         TrainingData,
     )
-
-OUTPUTS = ("reconstruction", "newest", "stuck")
-"""The experts that every exported module returns, by column."""
+    from trainer.experts.base import Family
+    from trainer.models.base import WindowModel
 
 HISTORY = "history.json"
 """The file of a bundle that holds {SCALE: {"train": [...], "validation": [...]}} by pass."""
@@ -57,18 +57,28 @@ GOLDEN_NORMAL, GOLDEN_SHIFTED, GOLDEN_SPIKY = 256, 64, 64
 class Exported(nn.Module):
     """Around a model of normalised windows: the contract of a bundle's module.
 
-    Scores are squared errors in normalised units: `reconstruction` is the mean over the steps that
-    the model counts, which are all of an autoencoder's and those that a forecaster forecasts;
-    `newest` is that of the newest step, so that a spike shows at once. `stuck` is no error: it is
-    the square of the share of the window for which a feature has not changed at all, because a
-    flat line is what an autoencoder reconstructs best. A feature's contribution is its share of
-    the errors and, as far as one is stuck, of that.
+    Its scores are those of the model, then those of the families of experts, by column as in
+    `names`. Scores of the model are squared errors in normalised units: `reconstruction` is the
+    mean over all that the model compares; `newest` is that of the newest step, so that a spike
+    shows at once. `stuck` is no error: it is the square of the share of the window for which a
+    feature has not changed at all, because a flat line is what an autoencoder reconstructs best. A
+    feature's contribution is its share of the errors and of what the families blame it for and, as
+    far as one is stuck, of that.
     """
 
-    def __init__(self, model: nn.Module, clip: float = CLIP) -> None:
+    def __init__(
+        self,
+        model: WindowModel,
+        families: Sequence[Family] = (),
+        *,
+        local: bool = False,
+        clip: float = CLIP,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.counted = int(getattr(model, "counted", WINDOW))
+        self.families = nn.ModuleList(families)
+        self.names = [*OF_THE_MODEL, *(name for one in families for name in one.columns)]
+        self.local = local
         self.clip = clip
 
     def forward(
@@ -76,22 +86,31 @@ class Exported(nn.Module):
         windows: Tensor,  # [B, 60, F] relative to the anchor
         center: Tensor,  # [B, F] relative to the anchor
         scale: Tensor,  # [B, F]
-    ) -> tuple[Tensor, Tensor, Tensor]:  # [B, 3], [B, F], [B, F] relative to the anchor
+    ) -> tuple[Tensor, Tensor, Tensor]:  # [B, E], [B, F], [B, F] relative to the anchor
         x = (windows - center.unsqueeze(1)) / scale.unsqueeze(1)
         x = x.clamp(-self.clip, self.clip)
-        estimate = self.model(x)
-        error = (x - estimate)[:, -self.counted :].square()
-        whole = error.mean(dim=1)  # [B, F]
-        newest = error[:, -1]  # [B, F]
+        middle = torch.zeros_like(center)
+        if self.local:
+            middle = x[:, :-1].mean(dim=1)
+            x = x - middle.unsqueeze(1)
+        estimate, target, window = self.model.compare(x)
+        whole = (target - estimate).square().mean(dim=1)  # [B, F]
+        newest = (x[:, -1] - window[:, -1]).square()  # [B, F]
         same = (windows[:, 1:] == windows[:, :-1]).to(windows.dtype).flip(1)
         stuck = same.cumprod(dim=1).mean(dim=1).square()  # [B, F]
         most = stuck.amax(dim=1)  # [B]
-        scores = torch.stack((whole.mean(dim=1), newest.mean(dim=1), most), dim=1)
+        scores = [torch.stack((whole.mean(dim=1), newest.mean(dim=1), most), dim=1)]
         errors = whole + newest
+        errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        for family in self.families:
+            found, blame = family(x)
+            scores.append(found)
+            errors = errors + blame
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
         contribution = errors + most.unsqueeze(1) * (still - errors)
-        return scores, contribution, estimate[:, -1] * scale + center
+        expected = (window[:, -1] + middle) * scale + center
+        return torch.cat(scores, dim=1), contribution, expected
 
 
 @contextmanager
@@ -103,10 +122,10 @@ def _quiet_jit() -> Iterator[None]:
         yield
 
 
-def script(model: nn.Module) -> bytes:
-    """Compile a model of normalised windows to the archive of a bundle's module, for the CPU."""
+def script(exported: Exported) -> bytes:
+    """Compile to the archive of a bundle's module, for the CPU."""
     buffer = io.BytesIO()
-    exported = Exported(model.cpu()).eval()
+    exported = exported.cpu().eval()
     for parameter in exported.parameters():
         parameter.requires_grad = False
     with _quiet_jit():
@@ -145,15 +164,22 @@ class Scripted:
         spread: NDArray[np.float32],
     ) -> Scores:
         module = self._modules[scale]
-        n, width = len(windows), windows.shape[2]
-        # Filled in place: many small results, kept one by one, would tear holes into the heap.
-        found = [np.empty((n, columns), np.float32) for columns in (len(OUTPUTS), width, width)]
+        if not len(windows):
+            one = np.zeros((1, *windows.shape[1:]), np.float32)
+            answer = self.score(scale, one, one[:, 0], one[:, 0] + 1)
+            return Scores(*(part[:0] for part in answer))
+        found: list[NDArray[np.float32]] = []
         with torch.inference_mode():
-            for start in range(0, n, TILE):
+            for start in range(0, len(windows), TILE):
                 tile = [_padded(part[start : start + TILE]) for part in (windows, center, spread)]
-                rows = min(TILE, n - start)
-                for into, part in zip(found, module(*tile), strict=True):
-                    into[start : start + rows] = part[:rows].numpy()
+                answer = module(*tile)
+                # Filled in place: small results, kept one by one, would tear holes into the heap.
+                found = found or [
+                    np.empty((len(windows), part.shape[1]), np.float32) for part in answer
+                ]
+                for into, part in zip(found, answer, strict=True):
+                    rows = into[start : start + TILE]
+                    rows[:] = part[: len(rows)].numpy()
         return Scores(*found)
 
 
@@ -224,13 +250,10 @@ def manifest(
     training: TrainingData,
     scales_reason: str = "",
 ) -> Manifest:
-    """The manifest of these files; the version is the time of creation and a digest of them."""
-    content = hashlib.sha256()
-    for name in sorted(files):
-        content.update(files[name])
+    """The manifest of these files."""
     return Manifest(
         format_version=FORMAT_VERSION,
-        version=f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}",
+        version=version_of(created, files),
         created=created.isoformat(timespec="seconds"),
         features=features,
         window=WINDOW,
@@ -245,3 +268,11 @@ def manifest(
         training=training,
         torch=str(torch.__version__),
     )
+
+
+def version_of(created: datetime, files: Mapping[str, bytes]) -> str:
+    """The name of a bundle: the time of creation and a digest of its files."""
+    content = hashlib.sha256()
+    for name in sorted(files):
+        content.update(files[name])
+    return f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 VALIDATION_WINDOWS = 2048
 """Validation windows at most; evenly spread over all there are."""
 
+PREPARED_ON = 16384
+"""Training windows that a model's statistics are taken from, at most."""
+
 LARGEST_GRADIENT = 1.0
 SOLVED_AT_ONCE = 4096
 """Windows of one batch that a closed form is given."""
@@ -45,6 +48,9 @@ OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
     "rmsprop": torch.optim.RMSprop,
 }
+
+OnPass: TypeAlias = "Callable[[int, float], None]"
+"""Is told of every pass: its number, from 1, and the validation error after it."""
 
 FINAL_RATE = 0.05
 """The learning rate falls along a cosine to this share of its peak."""
@@ -70,21 +76,19 @@ class _Learning(nn.Module):
         self.loss = LOSSES[loss]()
 
     def forward(self, x: Tensor) -> Tensor:
-        estimate, penalty = self.model.learn(x)
-        return self.of(estimate, x) + penalty
-
-    def of(self, estimate: Tensor, x: Tensor) -> Tensor:
-        """The loss over the steps that count."""
-        counted = self.model.counted
-        loss: Tensor = self.loss(estimate[:, -counted:], x[:, -counted:])
-        return loss
+        estimate, target, penalty = self.model.learn(x)
+        loss: Tensor = self.loss(estimate, target)
+        return loss + penalty
 
     @torch.inference_mode()
     def over(self, x: Tensor, batch: int) -> float:
         """The mean loss as scoring sees it."""
         self.eval()
-        parts = [self.of(self.model(p), p).item() * len(p) for p in torch.split(x, batch)]
-        return sum(parts) / len(x)
+        total = 0.0
+        for part in torch.split(x, batch):
+            estimate, target, _ = self.model.compare(part)
+            total += self.loss(estimate, target).item() * len(part)
+        return total / len(x)
 
 
 def fit(
@@ -95,11 +99,13 @@ def fit(
     *,
     quiet: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
+    on_pass: OnPass | None = None,
 ) -> Fitted:
     """Descend, stop early, restore the best weights; or solve, where the model has a closed form.
 
     Equal seeds and data give equal weights on the same CPU and number of threads, unless
-    `time_limit` cut the fit short. Neither changes torch's global generator.
+    `time_limit` cut the fit short. Neither changes torch's global generator. What `on_pass` raises
+    ends the fit and reaches the caller.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -114,6 +120,9 @@ def fit(
         rows = np.linspace(0, len(validation) - 1, min(len(validation), VALIDATION_WINDOWS))
         held = _tensor(validation, np.unique(rows.astype(np.int64)), device)
 
+        own = drawn(train, PREPARED_ON, config.seed)[distributed.rank() :: distributed.size()]
+        parts = [own[at : at + SOLVED_AT_ONCE] for at in range(0, len(own), SOLVED_AT_ONCE)]
+        model.prepare(lambda: (_tensor(train, p, device) for p in parts), distributed.total)
         history: list[tuple[float, float]] = []
         if isinstance(model, ClosedForm):
             best = _solve(model, learning, train, held, config, rng)
@@ -123,6 +132,8 @@ def fit(
             with _progress(quiet=quiet or distributed.rank() > 0) as progress:
                 for losses in _passes(learning, train, held, config, rng, progress, label):
                     history.append(losses)
+                    if on_pass is not None:
+                        on_pass(len(history), losses[1])
                     if losses[1] < best[1]:
                         best, best_state, waited = losses, _copy(model), 0
                     else:
@@ -215,6 +226,11 @@ def _solve(
         model.solve((_tensor(train, part, held.device) for part in parts), distributed.total)
     seen = _tensor(train, drawn[:VALIDATION_WINDOWS], held.device)
     return learning.over(seen, config.batch), learning.over(held, config.batch)
+
+
+def drawn(windows: WindowSource, most: int, seed: int) -> NDArray[np.int64]:
+    """Rows of at most so many windows, in a seeded random order."""
+    return np.random.default_rng((seed, 1)).permutation(len(windows))[:most]
 
 
 def _tensor(windows: WindowSource, rows: NDArray[np.int64], device: torch.device) -> Tensor:

@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from stream_detector.bundle import Registry
-from stream_detector.config import ConfigError, load_yaml
-from trainer.config import TrainerConfig
+from stream_detector.config import ConfigError
+from trainer.recipe_files import load_config
 
 if TYPE_CHECKING:
     from trainer.train import Trained
@@ -34,7 +34,7 @@ def fit(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="trainer.yaml; every key has a default, so none is needed.", show_default=False
+            help="trainer.yaml, or the name of a recipe; none is needed.", show_default=False
         ),
     ] = None,
     as_json: Annotated[
@@ -51,7 +51,7 @@ def fit(
     On several processes: torchrun --standalone --nproc-per-node 2 -m trainer fit ... (each reads
     the same data and takes its share of every batch; the first one writes the bundle)
     """
-    settings = load_yaml(config, TrainerConfig) if config is not None else TrainerConfig()
+    settings = load_config(config)
     place = data or (Path(settings.data.path) if settings.data.path else None)
     if place is None:
         raise ConfigError("nothing to learn from: give --data PATH, or data.path in --config")
@@ -64,10 +64,11 @@ def fit(
 
     from trainer.distributed import joined  # noqa: PLC0415  # torch takes seconds
     from trainer.train import publish, train  # noqa: PLC0415
-    from trainer.training_set import opened  # noqa: PLC0415
+    from trainer.training_set import training_set  # noqa: PLC0415
 
     started = time.monotonic()
-    with joined() as writes, opened(place, settings.data) as dataset:
+    with joined() as writes:
+        dataset = training_set(place, settings.data)
         trained = train(dataset, settings, quiet=as_json)
         if not writes:
             return

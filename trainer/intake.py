@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.data import together
-from trainer.merging import SampleFiles, SortedRun, merged
+from trainer.merging import SortedRun, merged
 from trainer.rows import PIECE_VALUES
-from trainer.spool import RowFile
+from trainer.spool import SampleFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trainer.data import Part
-    from trainer.merging import Piece
+    from trainer.spool import Piece
 
 PART_BYTES = 400
 """What a part costs beside its numbers, about."""
@@ -72,14 +72,10 @@ class Intake:
             if fresh.any():
                 yield timestamp[fresh], values[fresh]
 
-    def close(self) -> None:
-        if self._files is not None:
-            self._files.close()
-
     def _spill(self) -> SampleFiles:
         """Write what is held; of each series in groups, so that sorting needs little memory."""
         if self._files is None:
-            self._files = SampleFiles(RowFile(np.int64), RowFile(np.float64, (self._width,)))
+            self._files = SampleFiles.of(self._width)
         for name in list(self._held):
             group: list[Part] = []
             size = 0

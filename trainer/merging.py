@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,32 +16,9 @@ from trainer.rows import PIECE_VALUES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from trainer.spool import RowFile
-
-    Piece = tuple[NDArray[np.int64], NDArray[np.float64]]
-    """Times [m] in ms, values [m, F]."""
+    from trainer.spool import Piece, SampleFiles
 
 END_OF_TIME = 2**63 - 1
-
-
-class SampleFiles(NamedTuple):
-    """Two files with the same rows."""
-
-    times: RowFile  # ms
-    values: RowFile  # [F]
-
-    def append(self, timestamp: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-        self.times.append(timestamp)
-        self.values.append(values)
-
-    def read(self, start: int, stop: int) -> Piece:
-        return self.times.read(start, stop), self.values.read(start, stop)
-
-    def close(self) -> None:
-        self.times.close()
-        self.values.close()
 
 
 @dataclass(slots=True)

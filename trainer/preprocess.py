@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from stream_detector.bundle import WINDOW, Normalisation
 from stream_detector.core.robust import median_and_spread, zero_range_spread
+from trainer.config import CLIP
 from trainer.event_metrics import merge
 from trainer.rows import Lazy, joined, pieces, read
 from trainer.windows import LazyWindows, WindowSet, step_means
@@ -35,9 +36,6 @@ Kind = Literal["minmax", "standard", "robust"]
 
 LEARN = 120
 """Samples from which the detector learns the centre and scale of a series it doesn't know."""
-
-CLIP = 100.0
-"""Normalised values are cut here, so that one absurd value overflows nothing."""
 
 LEAST_SHARE = 0.01
 """Floor of a scale, as a share of the training range."""
@@ -112,10 +110,10 @@ class Scaling:
     scale: NDArray[np.float64]  # [n, F], above zero
     normalisation: Normalisation
 
-    def normal(self, values: NDArray[np.float64], series: int) -> NDArray[np.float32]:
-        """Values [..., F] of one series in its own terms, cut where they are absurd."""
+    def normal(self, values: NDArray[np.float64], series: int, clip: float) -> NDArray[np.float32]:
+        """Values [..., F] of one series in its own terms, cut at `clip`."""
         normal = (values - self.center[series]) / self.scale[series]
-        cut: NDArray[np.float32] = np.clip(normal, -CLIP, CLIP).astype(np.float32)
+        cut: NDArray[np.float32] = np.clip(normal, -clip, clip).astype(np.float32)
         return cut
 
 
@@ -209,6 +207,8 @@ def normalised_windows(
     stride: int = 1,
     cap: int | None = None,
     seed: int = 0,
+    local: bool = False,
+    clip: float = CLIP,
 ) -> WindowSource:
     """Windows of all runs, normalised. They begin at every `stride`-th sample, at any phase of
 
@@ -216,7 +216,9 @@ def normalised_windows(
     The same windows, wherever the samples lie.
     """
     if any(isinstance(run.values, Lazy) for run in runs):
-        return LazyWindows(runs, scaling, scale, stride=stride, cap=cap, seed=seed)
+        return LazyWindows(
+            runs, scaling, scale, stride=stride, cap=cap, seed=seed, local=local, clip=clip
+        )
     parts: list[NDArray[np.float32]] = []
     starts: list[NDArray[np.int64]] = []
     total = 0
@@ -225,7 +227,7 @@ def normalised_windows(
         if count < 1:
             continue
         means = step_means(read(run.values), scale)
-        parts.append(scaling.normal(means, run.series))
+        parts.append(scaling.normal(means, run.series, clip))
         starts.append(total + np.arange(0, count, stride, dtype=np.int64))
         total += len(means)
     width = scaling.center.shape[1]
@@ -233,7 +235,7 @@ def normalised_windows(
     every = np.concatenate([np.zeros(0, np.int64), *starts])
     if cap is not None and len(every) > cap:
         every = np.sort(np.random.default_rng(seed).choice(every, cap, replace=False))
-    return WindowSet(steps, every, scale)
+    return WindowSet(steps, every, scale, local)
 
 
 def stream_windows(

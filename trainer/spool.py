@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,20 +19,28 @@ from trainer.rows import Lazy
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+    Piece = tuple[NDArray[np.int64], NDArray[np.float64]]
+    """Times [m] in ms, values [m, F]."""
+
 
 class RowFile:
-    """Rows of one width and type; the file has no name and vanishes with its last user."""
+    """Rows of one width and type; the file has no name and is gone with the last of its rows."""
 
     def __init__(self, dtype: DTypeLike, shape: tuple[int, ...] = ()) -> None:
         """`shape` is that of one row: (F,), or () for rows of one number."""
         self._dtype = np.dtype(dtype)
         self._shape = shape
         self._row_bytes = self._dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # close() does
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # the next line does
+        weakref.finalize(self, self._file.close)
         self._rows = 0
 
     def __len__(self) -> int:
         return self._rows
+
+    @property
+    def width(self) -> int:
+        return self._shape[0] if self._shape else 1
 
     def append(self, rows: NDArray[Any]) -> None:
         """Raises DataError where the disk is full."""
@@ -48,7 +57,7 @@ class RowFile:
 
     def rows(self, start: int, stop: int) -> Lazy:
         """Some of the rows, to be read later."""
-        return Lazy(self.read, start, stop, self._shape[0] if self._shape else 1)
+        return Lazy(self.read, start, stop, self.width)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         found = np.empty((stop - start, *self._shape), self._dtype)
@@ -61,5 +70,20 @@ class RowFile:
             into, at = into[count:], at + count
         return found
 
-    def close(self) -> None:
-        self._file.close()
+
+class SampleFiles(NamedTuple):
+    """Two files with the same rows."""
+
+    times: RowFile  # ms
+    values: RowFile  # [F]
+
+    @classmethod
+    def of(cls, width: int) -> SampleFiles:
+        return cls(RowFile(np.int64), RowFile(np.float64, (width,)))
+
+    def append(self, timestamp: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        self.times.append(timestamp)
+        self.values.append(values)
+
+    def read(self, start: int, stop: int) -> Piece:
+        return self.times.read(start, stop), self.values.read(start, stop)

@@ -6,19 +6,29 @@ The commands, the demo and the refresh all come through here.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
+import torch
 
-from stream_detector.bundle import WINDOW, Registry, TrainingData, Transform
-from trainer import export
-from trainer.calibrate import calibrate, experts_of, score_runs
-from trainer.config import TrainerConfig
+from stream_detector.bundle import (
+    SERIES,
+    WINDOW,
+    Bundle,
+    Registry,
+    SeriesTable,
+    TrainingData,
+)
+from stream_detector.config import ConfigError
+from trainer import experts, export
+from trainer.calibrate import at_scale, calibrate, experts_of, score_runs
+from trainer.config import ExpertRule, TrainerConfig
 from trainer.data import DataError
 from trainer.derived import derived
-from trainer.fit import fit
+from trainer.fit import drawn, fit
 from trainer.preprocess import (
     Parts,
     Scaling,
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream_detector.bundle import Golden, Manifest
+    from trainer.fit import Fitted, OnPass
     from trainer.rows import Series, SeriesSet
 
 GOLDEN_SOURCE = 4000
@@ -59,6 +70,24 @@ class Trained:
         return self.manifest.version
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Series as the model will see them, cut in time."""
+
+    series: list[Series]  # transformed, and long enough for every scale
+    left_out: list[str]
+    choice: Choice
+    parts: Parts
+    scaling: Scaling
+
+
+class Module(NamedTuple):
+    """What was fitted for one scale, and with it the experts that the rules name there."""
+
+    fitted: Fitted
+    exported: export.Exported
+
+
 def train(
     data: SeriesSet,
     config: TrainerConfig | None = None,
@@ -68,36 +97,77 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
-    rules = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
-    series = [derived(one, rules) for one in data.series]
+    prepared = prepare(data, config)
+    fitted = fit_scales(prepared, config, quiet=quiet)
+    return assemble(prepared, fitted, data.features, config, now=now)
+
+
+def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
+    """Transform, leave out what is too short, cut, and find each series' centre and scale.
+
+    Raises DataError where all are too short, ConfigError for a threshold that needs labels.
+    """
+    if config.calibration.threshold is not None and config.calibration.threshold.needs_labels:
+        raise ConfigError(
+            "calibration.threshold: f_beta needs labels, which this data lacks; leave it out, then "
+            "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
+        )
+    series = transformed_series(data.series, config)
     choice = chosen_scales(series, config)
-    scales = choice.scales
-    series, left_out = _long_enough(series, config, max(scales))
+    series, left_out = _long_enough(series, config, max(choice.scales))
     parts = split(series, config.split)
     scaling = fit_scaling(parts.train, len(series), config.scaling)
+    return Prepared(series, left_out, choice, parts, scaling)
 
+
+def fit_scales(
+    prepared: Prepared,
+    config: TrainerConfig,
+    *,
+    quiet: bool = False,
+    on_pass: OnPass | None = None,
+) -> dict[int, Module]:
+    """One module for each scale, ascending; `on_pass` begins with pass 1 again for each."""
+    scales, rules = prepared.choice.scales, expert_rules(config)
+    return {
+        scale: _fit(
+            prepared.parts, prepared.scaling, scale,
+            [one.name for one in at_scale(rules, scale, scales)],
+            config, quiet=quiet, on_pass=on_pass,
+        )
+        for scale in scales
+    }  # fmt: skip
+
+
+def assemble(
+    prepared: Prepared,
+    fitted: Mapping[int, Module],
+    features: list[str],
+    config: TrainerConfig,
+    *,
+    now: dt.datetime | None = None,
+) -> Trained:
+    """Calibrate on the held-out part, and make the files of a bundle."""
+    series, parts, scaling = prepared.series, prepared.parts, prepared.scaling
+    scales = prepared.choice.scales
     modules: dict[int, bytes] = {}
+    outputs: dict[int, list[str]] = {}
     metrics: dict[str, float] = {}
     seconds: dict[str, float] = {}
     history: dict[int, list[tuple[float, float]]] = {}
-    for scale in scales:
-        windows = normalised_windows(
-            parts.train, scaling, scale,
-            stride=config.windows.stride, cap=config.windows.max_windows, seed=config.fit.seed,
-        )  # fmt: skip
-        validation = normalised_windows(parts.validation, scaling, scale)
-        fitted = fit(windows, validation, config.model, config.fit, quiet=quiet)
-        modules[scale] = export.script(fitted.model)
-        metrics[f"train_error_{scale}"] = fitted.train_error
-        metrics[f"validation_error_{scale}"] = fitted.validation_error
-        metrics[f"epochs_{scale}"] = float(fitted.epochs)
-        seconds[str(scale)] = fitted.seconds
-        history[scale] = fitted.history
+    for scale, (one, exported) in fitted.items():
+        modules[scale] = export.script(exported)
+        outputs[scale] = exported.names
+        metrics[f"train_error_{scale}"] = one.train_error
+        metrics[f"validation_error_{scale}"] = one.validation_error
+        metrics[f"epochs_{scale}"] = float(one.epochs)
+        seconds[str(scale)] = one.seconds
+        history[scale] = one.history
 
     scorer = export.Scripted(modules)
-    experts = experts_of(scales, config.calibration.smoothing)
-    scored = score_runs(scorer, experts, parts.held_out, scaling, config.calibration.max_windows)
-    result = calibrate(scored, experts, series, scaling, config.calibration)
+    wanted = experts_of(outputs, expert_rules(config))
+    scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
+    result = calibrate(scored, wanted, series, scaling, config.calibration)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
 
@@ -110,7 +180,7 @@ def train(
     manifest = export.manifest(
         created=now or dt.datetime.now(dt.UTC),
         files=files,
-        features=data.features,
+        features=features,
         scales=scales,
         normalisation=scaling.normalisation,
         experts=result.experts,
@@ -119,10 +189,42 @@ def train(
         model=config.model.name,
         metrics=metrics,
         training=_training(series),
-        scales_reason=choice.reason,
+        scales_reason=prepared.choice.reason,
     )
-    manifest = msgspec.structs.replace(manifest, transforms=rules)
-    return Trained(manifest, files, left_out, seconds)
+    manifest = msgspec.structs.replace(
+        manifest, transforms=config.windows.chain, fusion=config.calibration.fusion
+    )
+    return Trained(manifest, files, prepared.left_out, seconds)
+
+
+def _fit(
+    parts: Parts,
+    scaling: Scaling,
+    scale: int,
+    names: Sequence[str],
+    config: TrainerConfig,
+    *,
+    quiet: bool,
+    on_pass: OnPass | None,
+) -> Module:
+    local, clip, seed = config.windows.local, config.windows.clip, config.fit.seed
+    windows = normalised_windows(
+        parts.train, scaling, scale, local=local, clip=clip, seed=seed,
+        stride=config.windows.stride, cap=config.windows.max_windows,
+    )  # fmt: skip
+    validation = normalised_windows(parts.validation, scaling, scale, local=local, clip=clip)
+    families = experts.build(names, scaling.center.shape[1])
+    if families:
+        sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
+        for family in families:
+            family.prepare(sample, seed)
+    fitted = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
+    return Module(fitted, export.Exported(fitted.model, families, local=local, clip=clip))
+
+
+def transformed_series(series: Sequence[Series], config: TrainerConfig) -> list[Series]:
+    """What the windows are made of: the series after their transforms, as the detector does it."""
+    return derived(series, config.windows.chain)
 
 
 def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> str:
@@ -133,12 +235,36 @@ def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> st
     return version
 
 
+def expert_rules(config: TrainerConfig) -> list[ExpertRule]:
+    """The configured experts, or those that every module has."""
+    if config.experts is not None:
+        return config.experts
+    smoothing = config.calibration.smoothing
+    return [
+        ExpertRule(name=name, smoothing=smoothing if name == "reconstruction" else 1)
+        for name in experts.OF_THE_MODEL
+    ]
+
+
+def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
+    """The bundle as a detector would read it, though nothing is on disk."""
+    series = SeriesTable.from_bytes(trained.files[SERIES])
+    return Bundle(folder / trained.version, trained.manifest, series, trained.files)
+
+
 def chosen_scales(series: Sequence[Series], config: TrainerConfig) -> Choice:
-    """The configured scales, ascending, or those that the data suggests."""
+    """The configured scales, ascending, or those that the data suggests; of them, those that have
+
+    an expert.
+    """
     wanted = config.windows.scales
     if isinstance(wanted, str):
-        return choose(series, config.split)
-    return Choice(sorted(set(wanted)), None, "")
+        choice = choose(series, config.split, config.windows.span)
+    else:
+        choice = Choice(sorted(set(wanted)), None, "")
+    rules = expert_rules(config)
+    used = [scale for scale in choice.scales if at_scale(rules, scale, choice.scales)]
+    return replace(choice, scales=used)
 
 
 def _long_enough(
@@ -160,8 +286,9 @@ def _long_enough(
     if not kept:
         needed = int(np.ceil(scale * (WINDOW + 1) / config.split.least)) + 1
         longest = max(series, key=len)
+        what = "steps after resampling" if config.windows.every else "samples"
         raise DataError(
-            f"the longest series, {longest.name}, has {len(longest)} complete samples; "
+            f"the longest series, {longest.name}, has {len(longest)} complete {what}; "
             f"with these split shares and windows.scales a series needs about {needed}"
         )
     return kept, left_out

@@ -7,7 +7,6 @@ What fits into `data.memory` is a Dataset as everywhere; else the series lie in 
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,20 +16,19 @@ from stream_detector.formats.tables import TableError, read_tables
 from trainer.data import DataError, SeriesData, by_series, clean, clean_pieces, not_empty
 from trainer.intake import Intake
 from trainer.known import Known, breaks
-from trainer.merging import SampleFiles
 from trainer.rows import PIECE_VALUES, joined, read
-from trainer.spool import RowFile
+from trainer.spool import SampleFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from trainer.config import Data
     from trainer.known import KeptRows
-    from trainer.merging import Piece
     from trainer.rows import Rows, Series
+    from trainer.spool import Piece
 
 MEBIBYTE = 1 << 20
 
@@ -65,47 +63,42 @@ class TrainingSet:
         return sum(len(one) for one in self.series)
 
 
-@contextmanager
-def opened(path: Path, config: Data) -> Iterator[TrainingSet]:
-    """Read a file or a folder; what lies in temporary files is gone behind the `with`.
+def training_set(path: Path, config: Data) -> TrainingSet:
+    """Read a file or a folder. Raises DataError where that gives no series.
 
-    Raises DataError where that gives no series.
+    Temporary files are gone with the last of the series that lie in them.
     """
-    with ExitStack() as stack:
-        try:
-            column = config.labels.column if config.labels else None
-            tables = read_tables(
-                path,
-                series_column=config.series_column,
-                timestamp_column=config.timestamp_column,
-                features=config.features,
-                label=column,
-                array=config.array,
-            )
-            features, parts = by_series(tables, str(path), config.features, column)
-            intake = Intake(config.memory * MEBIBYTE, len(features) + (column is not None))
-            stack.callback(intake.close)
-            for part in parts:
-                intake.add(part)
-        except TableError as error:
-            raise DataError(str(error)) from error
-        known = Known(config, intake.names)
-        files = _Files(stack, len(features)) if intake.spilled else None
-        series: list[Series] = []
-        left_out = 0
-        for name in intake.names:
-            rows = known.of(name)
-            one: Series | None
-            if files is None:
-                one = _in_memory(name, *intake.take(name), len(features), rows, config)
-            else:
-                one = files.series(name, intake.sorted_pieces(name), rows, config)
-            left_out += rows.left_out
-            if one is not None:
-                series.append(one)
-        intake.close()
-        not_empty(series, str(path))
-        yield TrainingSet(features, series, left_out if config.labels else None)
+    column = config.labels.column if config.labels else None
+    tables = read_tables(
+        path,
+        series_column=config.series_column,
+        timestamp_column=config.timestamp_column,
+        features=config.features,
+        label=column,
+        array=config.array,
+    )
+    try:
+        features, parts = by_series(tables, str(path), config.features, column)
+        intake = Intake(config.memory * MEBIBYTE, len(features) + (column is not None))
+        for part in parts:
+            intake.add(part)
+    except TableError as error:
+        raise DataError(str(error)) from error
+    known = Known(config, intake.names)
+    files = SampleFiles.of(len(features)) if intake.spilled else None
+    series: list[Series] = []
+    left_out = 0
+    for name in intake.names:
+        rows = known.of(name)
+        one: Series | None
+        if files is None:
+            one = _in_memory(name, *intake.take(name), len(features), rows, config)
+        else:
+            one = _in_files(files, name, intake.sorted_pieces(name), rows, config)
+        left_out += rows.left_out
+        if one is not None:
+            series.append(one)
+    return TrainingSet(features, not_empty(series, str(path)), left_out if config.labels else None)
 
 
 def _in_memory(
@@ -133,34 +126,24 @@ def _in_memory(
     )
 
 
-class _Files:
-    """Where all series go, one after another."""
-
-    def __init__(self, stack: ExitStack, features: int) -> None:
-        self._features = features
-        self._files = SampleFiles(RowFile(np.int64), RowFile(np.float64, (features,)))
-        stack.callback(self._files.close)
-
-    def series(
-        self,
-        name: str,
-        sorted_pieces: Iterable[Piece],
-        rows: KeptRows,
-        config: Data,
-    ) -> StoredSeries | None:
-        times, numbers = self._files
-        before = len(times)
-        for timestamp, values in clean_pieces(sorted_pieces, self._features, config):
-            labelled = values.shape[1] > self._features
-            rows.add(timestamp, values[:, self._features] > 0 if labelled else None)
-            self._files.append(timestamp, values[:, : self._features])
-        kept = rows.kept()
-        if not kept:
-            return None
-        spans = [(before + start, before + stop) for start, stop in kept]
-        return StoredSeries(
-            name,
-            joined([times.rows(*span) for span in spans]),
-            joined([numbers.rows(*span) for span in spans]),
-            breaks(kept),
-        )
+def _in_files(
+    files: SampleFiles,  # written: all series go there, one after another
+    name: str,
+    sorted_pieces: Iterable[Piece],  # [m, F], or [m, F + 1] with a label
+    rows: KeptRows,
+    config: Data,
+) -> StoredSeries | None:
+    before, features = len(files.times), files.values.width
+    for timestamp, values in clean_pieces(sorted_pieces, features, config):
+        labelled = values.shape[1] > features
+        rows.add(timestamp, values[:, features] > 0 if labelled else None)
+        files.append(timestamp, values[:, :features])
+    kept = [(before + start, before + stop) for start, stop in rows.kept()]
+    if not kept:
+        return None
+    return StoredSeries(
+        name,
+        joined([files.times.rows(*span) for span in kept]),
+        joined([files.values.rows(*span) for span in kept]),
+        breaks(kept),
+    )

@@ -28,6 +28,10 @@ def step_means(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     return means
 
 
+def _levelled(windows: NDArray[np.float32], *, local: bool) -> NDArray[np.float32]:
+    return windows - windows[:, :-1].mean(axis=1, keepdims=True) if local else windows
+
+
 class WindowSource(Protocol):
     """Normalised windows of one scale."""
 
@@ -37,7 +41,7 @@ class WindowSource(Protocol):
     def features(self) -> int: ...
     def __len__(self) -> int: ...
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Some of the windows, [len(rows), 60, F]."""
+        """Some of the windows, [len(rows), 60, F]; local: less the mean of all but the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class WindowSet:
     steps: NDArray[np.float32]  # [T, F] the mean of `scale` samples, beginning at every sample
     starts: NDArray[np.int64]  # [N] row of a window's first step
     scale: int
+    local: bool = False
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -57,8 +62,7 @@ class WindowSet:
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         offsets = self.scale * np.arange(WINDOW)
-        windows: NDArray[np.float32] = self.steps[self.starts[rows][:, None] + offsets]
-        return windows
+        return _levelled(self.steps[self.starts[rows][:, None] + offsets], local=self.local)
 
 
 class LazyWindows:
@@ -73,8 +77,12 @@ class LazyWindows:
         stride: int,
         cap: int | None,
         seed: int,
+        local: bool,
+        clip: float,
     ) -> None:
         self.scale = scale
+        self._local = local
+        self._clip = clip
         self.features = scaling.center.shape[1]
         self._scaling = scaling
         self._stride = stride
@@ -99,5 +107,5 @@ class LazyWindows:
             run, begin = self._runs[number], start * self._stride
             samples = read(run.values[begin : begin + self.scale * WINDOW])
             steps = step_means(samples, self.scale)[:: self.scale]
-            windows[row] = self._scaling.normal(steps, run.series)
-        return windows
+            windows[row] = self._scaling.normal(steps, run.series, self._clip)
+        return _levelled(windows, local=self._local)

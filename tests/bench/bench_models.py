@@ -15,15 +15,16 @@ from typing import Any
 import torch
 
 from trainer import models
-from trainer.export import TILE, script
+from trainer.export import TILE, Exported, script
 from trainer.models import lstm_autoencoder, recurrent
+from trainer.models.base import WindowModel
 
 ROUNDS, CALLS = 8, 3
 REFERENCE = "lstm_autoencoder"
 PLAIN = "lstm_autoencoder by nn.LSTM"
 
 
-class Plain(torch.nn.Module):
+class Plain(WindowModel):
     """The default LSTM autoencoder as nn.LSTM computes it, input of the decoder repeated."""
 
     def __init__(self, model: lstm_autoencoder.LstmAutoencoder) -> None:
@@ -44,7 +45,7 @@ class Plain(torch.nn.Module):
 def built(features: int) -> dict[str, Any]:
     """Every model as it is served: scripted, saved, loaded."""
     torch.manual_seed(0)
-    found: dict[str, torch.nn.Module] = {
+    found: dict[str, WindowModel] = {
         name: models.build(name, features, {"components": 16} if name == "pca" else {})
         for name in models.MODELS
     }
@@ -57,7 +58,7 @@ def built(features: int) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit tells of its deprecation
         return {
-            name: torch.jit.load(io.BytesIO(script(model.eval())))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            name: torch.jit.load(io.BytesIO(script(Exported(model.eval()))))  # type: ignore[no-untyped-call]  # torch leaves it untyped
             for name, model in found.items()
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import trainer.derived
 import trainer.intake
 import trainer.merging
 from stream_detector.bundle import Transform
@@ -19,7 +19,7 @@ from trainer.derived import derived
 from trainer.intake import Intake
 from trainer.known import Known, breaks
 from trainer.rows import read
-from trainer.spool import RowFile
+from trainer.spool import SampleFiles
 from trainer.store_data import widened
 from trainer.training_set import StoredSeries
 
@@ -49,10 +49,8 @@ def test_what_was_spilled_comes_back_as_it_is_cleaned_in_memory(
     parts: list[Part], missing: str, fill_limit: int, memory: int, piece: int
 ) -> None:
     config = Data(missing=missing, fill_limit=fill_limit)  # type: ignore[arg-type]  # drawn
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        closing(Intake(memory, 2)) as intake,
-    ):
+    intake = Intake(memory, 2)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer.intake, "PIECE_VALUES", piece)
         patch.setattr(trainer.merging, "PIECE_VALUES", piece)
         for part in parts:
@@ -82,33 +80,46 @@ def test_what_is_left_is_all_but_the_anomalies_with_their_margin_however_it_is_c
     assert rows.left_out == len(flags) - len(inside)
 
 
-RULES = st.lists(
-    st.builds(
-        Transform,
-        kind=st.sampled_from(["trailing_mean", "difference", "log_difference", "rate"]),
-        n=st.integers(1, 5),
+RULES = st.builds(
+    lambda grid, chain: [*grid, *chain],
+    st.lists(
+        st.builds(
+            Transform,
+            kind=st.just("resample"),
+            every=st.integers(500, 9000),
+            how=st.sampled_from(["mean", "last", "max", "min", "sum"]),
+            fill=st.integers(0, 3),
+        ),
+        max_size=1,
     ),
-    max_size=3,
+    st.lists(
+        st.builds(
+            Transform,
+            kind=st.sampled_from(["trailing_mean", "difference", "log_difference", "rate"]),
+            n=st.integers(1, 5),
+        ),
+        max_size=3,
+    ),
 )
 
 
-@settings(deadline=None)
-@given(RULES, st.integers(1, 60), st.sets(st.integers(1, 59), max_size=4), st.data())
-def test_any_rows_of_a_stored_series_are_transformed_as_in_memory(
-    rules: list[Transform], n: int, cuts: set[int], data: st.DataObject
+@settings(deadline=None, max_examples=200)
+@given(RULES, st.integers(1, 60), st.sets(st.integers(1, 59), max_size=4), st.integers(16, 400))
+def test_a_series_in_files_is_transformed_as_one_in_memory(
+    rules: list[Transform], n: int, cuts: set[int], piece: int
 ) -> None:
     rng = np.random.default_rng(n)
     times = np.cumsum(rng.integers(1, 5000, n)).astype(np.int64)
     values = rng.exponential(size=(n, 2))
     edges = np.array(sorted(cut for cut in cuts if cut < n), np.int64)
-    whole = read(derived(SeriesData("s", times, values, edges), rules).values)
-    with (
-        closing(RowFile(np.int64)) as time_file,
-        closing(RowFile(np.float64, (2,))) as value_file,
-    ):
-        time_file.append(times)
-        value_file.append(values)
-        stored = StoredSeries("s", time_file.rows(0, n), value_file.rows(0, n), edges)
-        start, stop = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
-        found = read(derived(stored, rules).values[start:stop])
-    assert found.tobytes() == whole[start:stop].tobytes()
+    files = SampleFiles.of(2)
+    files.append(times, values)
+    stored = StoredSeries("s", files.times.rows(0, n), files.values.rows(0, n), edges)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.derived, "PIECE_VALUES", piece)
+        found, again = derived([stored, stored], rules)
+    (whole,) = derived([SeriesData("s", times, values, edges)], rules)
+    for one in (found, again):
+        assert read(one.timestamp).tolist() == read(whole.timestamp).tolist()
+        assert read(one.values).tobytes() == read(whole.values).tobytes()
+        assert one.breaks.tolist() == whole.breaks.tolist()

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from stream_detector.bundle import Smoothing
+from stream_detector.core import levels as core
 from stream_detector.core.levels import fuse, level_of, transformed
 from stream_detector.ports import Scores
 from tests.unit.trainer_cases import series
 from trainer.calibrate import RunScores, calibrate, experts_of, knots, score_runs, smoothed
-from trainer.config import Calibration, Split
+from trainer.config import Calibration, ExpertRule, Split
 from trainer.data import DataError
 from trainer.preprocess import fit_scaling, split
+from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,10 +33,15 @@ def noise(n: int, seed: int, size: float) -> NDArray[np.float32]:
     return (size * np.exp(log * (0.4, 0.8))).astype(np.float32)
 
 
+OUTPUTS = ["reconstruction", "newest", "stuck"]
+RULES = [ExpertRule(name="reconstruction"), ExpertRule(name="newest")]
+BOTH = experts_of({1: OUTPUTS}, RULES)
+
+
 def calibrated(scored: list[RunScores], config: Calibration | None = None) -> Calibrated:
     data = [series(f"s{i}", np.arange(200.0)) for i in range(1 + max(s.series for s in scored))]
     scaling = fit_scaling(split(data, Split()).train, len(data), "standard")
-    return calibrate(scored, experts_of([1], 1)[:2], data, scaling, config or Calibration())
+    return calibrate(scored, BOTH, data, scaling, config or Calibration())
 
 
 def levels_of(result: Calibrated, raw: NDArray[np.float32], row: int) -> NDArray[np.float64]:
@@ -85,7 +92,7 @@ def test_a_series_without_held_out_scores_gets_the_fleets_usual_ones() -> None:
     data = [series(f"s{i}", np.arange(200.0)) for i in range(2)]
     scaling = fit_scaling(split(data, Split()).train, 2, "standard")
     scored = [RunScores(0, noise(3000, 0, 1.0))]
-    result = calibrate(scored, experts_of([1], 1)[:2], data, scaling, Calibration())
+    result = calibrate(scored, BOTH, data, scaling, Calibration())
     assert result.series.score_location[1] == result.levels.location
     assert result.series.score_spread[1] == result.levels.spread
     assert result.series.interval.tolist() == [60_000, 60_000]
@@ -135,7 +142,7 @@ def test_a_coarse_scale_holds_its_score_between_two_windows() -> None:
     data = [series("s", np.arange(2000.0))]
     parts = split(data, Split(train=0.5, validation=0.1))
     scaling = fit_scaling(parts.train, 1, "standard")
-    experts = [e for e in experts_of([1, 4], 1) if e.output < 2]
+    experts = experts_of({1: OUTPUTS, 4: OUTPUTS}, RULES)
     (scored,) = score_runs(Counting(), experts, parts.held_out, scaling, 10_000)
     run = parts.held_out[0]
     fine = scored.raw[:, 0] + scaling.center.item()
@@ -156,9 +163,22 @@ def test_smoothing_is_causal_and_begins_with_what_there_is() -> None:
     "rule", [{"level": 4.0}, {"quantile": 0.999}, {"sigma": 5.0}, None], ids=str
 )
 def test_the_threshold_says_where_it_comes_from(rule: dict[str, float] | None) -> None:
-    from stream_detector.config import ThresholdRule  # noqa: PLC0415  # needed here alone
-
-    config = Calibration(threshold=ThresholdRule(**rule) if rule else None)
+    config = Calibration(threshold=ThresholdChoice(**rule) if rule else None)  # type: ignore[arg-type]  # parametrised
     threshold = calibrated([RunScores(0, noise(900, 0, 1.0))], config).threshold
     assert (threshold.method, threshold.value) == (*rule.items(),)[0] if rule else True
     assert "900 held-out windows of 1 series" in threshold.provenance
+
+
+def test_a_logarithmic_tail_keeps_the_order_and_is_ln_2_where_it_begins() -> None:
+    raw = noise(4000, 3, 2.0)
+    config = Calibration(tail=0.99, shape="log", fusion="l2")
+    result = calibrated([RunScores(0, raw)], config)
+    assert result.levels.transform == "log"
+    for one, scores in zip(result.experts, raw.T, strict=True):
+        assert one.tail is not None
+        assert one.tail.at == pytest.approx(float(np.quantile(scores.astype(float), 0.99)))
+        ordered = np.sort(scores)
+        excess = core.excess_of(ordered, one.tail)
+        assert (np.diff(excess) >= 0).all()
+        at = np.array([one.tail.at], np.float32)
+        assert core.excess_of(at, one.tail).item() == pytest.approx(np.log(2), rel=1e-6)

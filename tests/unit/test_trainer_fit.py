@@ -17,6 +17,7 @@ from trainer.config import Fit, ModelChoice, Split, TrainerConfig, Windows
 from trainer.data import DataError, Dataset
 from trainer.export import Exported, Scripted
 from trainer.fit import fit
+from trainer.models.base import WindowModel
 from trainer.preprocess import Run, fit_scaling, normalised_windows, split, stream_windows
 from trainer.train import Trained, publish, train
 
@@ -88,8 +89,13 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone() -
     assert torch.equal(state, torch.get_rng_state())
 
 
+class Same(WindowModel):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
 def test_a_sensor_that_is_stuck_is_named_and_equal_values_now_and_then_are_not() -> None:
-    exported = Exported(torch.nn.Identity())
+    exported = Exported(Same())
     window = torch.randn(3, 60, 2, generator=torch.Generator().manual_seed(1))
     window[1, 20:, 1] = window[1, 20, 1]
     window[2, 57:, 0] = window[2, 57, 0]
@@ -125,6 +131,31 @@ def test_a_time_limit_ends_the_fit_after_the_pass_that_reaches_it() -> None:
         quiet=True, monotonic=lambda: float(next(ticks)),
     )  # fmt: skip
     assert fitted.epochs == 3
+
+
+def test_every_pass_is_told_of_and_an_error_from_there_leaves_torch_as_it_was() -> None:
+    parts = split(fleet(800).series, Split())
+    windows = normalised_windows(parts.train, fit_scaling(parts.train, 3, "standard"), 1)
+    choice = ModelChoice(name="dense_autoencoder")
+    config = Fit(epochs=3, threads=1, device="cpu")
+    heard: list[tuple[int, float]] = []
+
+    def end(number: int, error: float) -> None:
+        heard.append((number, error))
+        if number == 2 and len(heard) == 2:
+            raise StopIteration
+
+    state = torch.get_rng_state()
+    with pytest.raises(StopIteration):
+        fit(windows, windows, choice, config, quiet=True, on_pass=end)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    again = fit(windows, windows, choice, config, quiet=True, on_pass=end)
+    alone = fit(windows, windows, choice, config, quiet=True)
+    assert again.history == alone.history
+    assert heard[2:] == [(i, one[1]) for i, one in enumerate(alone.history, 1)]
+    assert heard[:2] == heard[2:4]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import gc
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,11 +24,9 @@ from trainer.marks import UCR
 from trainer.rows import joined, read
 from trainer.spool import RowFile
 from trainer.train import train
-from trainer.training_set import StoredSeries, opened
+from trainer.training_set import StoredSeries, training_set
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from trainer.config import TrainerConfig
@@ -61,10 +61,10 @@ def untidy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(path: Path, config: TrainerConfig, *, stored: bool, **data: Any) -> Trained:
     given = Data(features=["x", "y"], memory=1 if stored else 64, **data)
-    with opened(path, given) as found:
-        kinds = {type(one) for one in found.series}
-        assert kinds == {StoredSeries if stored else SeriesData}
-        return train(found, config, quiet=True, now=NOW)
+    found = training_set(path, given)
+    kinds = {type(one) for one in found.series}
+    assert kinds == {StoredSeries if stored else SeriesData}
+    return train(found, config, quiet=True, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,10 @@ def test_a_bundle_is_the_same_to_the_bit_wherever_the_samples_lie(
             scales=[1, 3],
             stride=2,
             max_windows=500,
+            local=True,
+            clip=5.0,
             transforms=[
+                TransformRule(kind="resample", every="2m"),
                 TransformRule(kind="trailing_mean", n=4),
                 TransformRule(kind="difference"),
             ],
@@ -110,12 +113,20 @@ def test_a_model_that_is_solved_at_once_is_the_same_too(untidy: Path) -> None:
     assert first.manifest.training.rows == second.manifest.training.rows > 2 * ROWS - 2000
 
 
-def test_temporary_files_are_gone_behind_the_with(untidy: Path) -> None:
-    with opened(untidy, Data(features=["x", "y"], memory=1)) as found:
-        one = found.series[0]
-        assert read(one.values[5:7]).shape == (2, 2)
-    with pytest.raises(ValueError, match="closed file"):
-        read(one.values[5:7])
+def test_temporary_files_are_gone_with_the_last_of_their_series(untidy: Path) -> None:
+    def temporary() -> int:
+        links = Path("/proc/self/fd").iterdir()
+        return sum("(deleted)" in str(link.readlink()) for link in links if link.is_symlink())
+
+    before = temporary()
+    found = training_set(untidy, Data(features=["x", "y"], memory=1))
+    some = found.series[0].values[5:7]
+    del found
+    assert temporary() > before
+    assert read(some).shape == (2, 2)
+    del some
+    gc.collect()
+    assert temporary() == before
 
 
 def test_a_full_disk_is_an_error_that_names_the_folder_and_the_remedy(
@@ -125,11 +136,7 @@ def test_a_full_disk_is_an_error_that_names_the_folder_and_the_remedy(
         def write(self, data: object) -> int:  # noqa: ARG002  as of a file
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        def close(self) -> None:
-            """Nothing is open."""
-
     file = RowFile(np.float64, (2,))
-    file.close()
     monkeypatch.setattr(file, "_file", Full())
     with pytest.raises(DataError, match=r"No space left on device; let TMPDIR name a folder"):
         file.append(np.zeros((3, 2)))
@@ -145,7 +152,6 @@ def test_rows_that_are_joined_are_read_across_their_seams() -> None:
         for stop in range(start, 11):
             assert read(both[start:stop])[:, 0].tolist() == whole[start:stop]
     assert read(both[2:9][1:-1])[:, 0].tolist() == whole[3:8]
-    file.close()
 
 
 def write(path: Path, values: NDArray[np.float64], labels: NDArray[np.int64] | None = None) -> None:
@@ -168,12 +174,12 @@ def test_labelled_anomalies_are_left_out_with_a_margin_and_break_the_series(
     fault[[0, 30, 31, 36, 98]] = 1
     path = tmp_path / "pump.csv"
     write(path, np.arange(100.0), fault)
-    with opened(path, Data(labels=LabelRule(column="fault"), margin=2)) as found:
-        (one,) = found.series
-        assert learnt(one) == [*range(3, 28), *range(39, 96)]
-        assert one.breaks.tolist() == [25]
-        assert found.left_out == 18
-        assert found.features == ["x"]
+    found = training_set(path, Data(labels=LabelRule(column="fault"), margin=2))
+    (one,) = found.series
+    assert learnt(one) == [*range(3, 28), *range(39, 96)]
+    assert one.breaks.tolist() == [25]
+    assert found.left_out == 18
+    assert found.features == ["x"]
 
 
 def test_a_file_of_labels_does_the_same(tmp_path: Path) -> None:
@@ -185,10 +191,10 @@ def test_a_file_of_labels_does_the_same(tmp_path: Path) -> None:
         {"series": "other", "from": START, "to": START + MINUTE * 99},
     ]
     labels.write_text("\n".join(map(json.dumps, lines)))
-    with opened(path, Data(labels=LabelRule(file=str(labels)), margin=5)) as found:
-        (one,) = found.series
-        assert learnt(one) == [*range(25), *range(37, 100)]
-        assert one.breaks.tolist() == [25]
+    found = training_set(path, Data(labels=LabelRule(file=str(labels)), margin=5))
+    (one,) = found.series
+    assert learnt(one) == [*range(25), *range(37, 100)]
+    assert one.breaks.tolist() == [25]
 
 
 def test_of_files_named_as_in_the_ucr_archive_only_the_training_part_is_learnt(
@@ -198,31 +204,25 @@ def test_of_files_named_as_in_the_ucr_archive_only_the_training_part_is_learnt(
     path.write_text("\n".join(map(str, range(100))))
     assert UCR.search(path.stem) is not None
     config = Data(labels=LabelRule(names="ucr"))
-    with opened(path, config) as found:
-        assert learnt(found.series[0]) == list(range(40))
-        assert found.left_out == 60
+    found = training_set(path, config)
+    assert learnt(found.series[0]) == list(range(40))
+    assert found.left_out == 60
     path.rename(tmp_path / "wave.txt")
-    with (
-        pytest.raises(DataError, match=r"series wave: .* does not end in _TRAINEND_START_END"),
-        opened(tmp_path, config),
-    ):
-        pass
+    with pytest.raises(DataError, match=r"series wave: .* does not end in _TRAINEND_START_END"):
+        training_set(tmp_path, config)
 
 
 def test_without_labels_nothing_is_said_to_be_left_out(tmp_path: Path) -> None:
     write(tmp_path / "pump.csv", np.arange(10.0))
-    with opened(tmp_path, Data()) as found:
-        assert found.left_out is None
-        assert found.rows == 10
+    found = training_set(tmp_path, Data())
+    assert found.left_out is None
+    assert found.rows == 10
 
 
 def test_where_all_is_anomalous_the_error_says_where_to_look(tmp_path: Path) -> None:
     write(tmp_path / "pump.csv", np.arange(10.0), np.ones(10, np.int64))
-    with (
-        pytest.raises(DataError, match="no complete samples"),
-        opened(tmp_path, Data(labels=LabelRule(column="fault"))),
-    ):
-        pass
+    with pytest.raises(DataError, match="no complete samples"):
+        training_set(tmp_path, Data(labels=LabelRule(column="fault")))
 
 
 def test_no_window_of_training_calibration_or_golden_ones_sees_a_labelled_anomaly(
@@ -234,12 +234,12 @@ def test_no_window_of_training_calibration_or_golden_ones_sees_a_labelled_anomal
         values[at : at + 10] = 1e9
         fault[at : at + 10] = 1
     write(tmp_path / "pump.csv", values, fault)
-    with opened(tmp_path, Data(labels=LabelRule(column="fault"))) as found:
-        made = train(found, quick(epochs=1), quiet=True)
+    found = training_set(tmp_path, Data(labels=LabelRule(column="fault")))
+    made = train(found, quick(epochs=1), quiet=True)
     assert made.manifest.metrics["held_out_error"] < 5
     assert made.manifest.metrics["validation_error_1"] < 5
-    with opened(tmp_path, Data()) as found:
-        spoilt = train(found, quick(epochs=1), quiet=True)
+    found = training_set(tmp_path, Data())
+    spoilt = train(found, quick(epochs=1), quiet=True)
     assert spoilt.manifest.training.rows == 3000
     assert made.manifest.training.rows == 3000 - 3 * 130
 
@@ -255,6 +255,6 @@ def test_transforms_do_not_look_back_across_what_was_left_out(tmp_path: Path) ->
         scaling="minmax",
         split=Split(train=0.8, validation=0.1),
     )
-    with opened(tmp_path, Data(labels=LabelRule(column="fault"), margin=0)) as found:
-        made = train(found, config, quiet=True)
+    found = training_set(tmp_path, Data(labels=LabelRule(column="fault"), margin=0))
+    made = train(found, config, quiet=True)
     assert SeriesTable.from_bytes(made.files[SERIES]).scale.item() < 10

@@ -15,6 +15,7 @@ from stream_detector.config import ConfigError, Section
 from trainer.models import (
     conv_autoencoder,
     dense_autoencoder,
+    feature_autoencoder,
     lstm_attention,
     lstm_autoencoder,
     lstm_forecaster,
@@ -41,6 +42,9 @@ MODELS = {
     "dense_autoencoder": Architecture(
         dense_autoencoder.DenseAutoencoder, dense_autoencoder.Options
     ),
+    "feature_autoencoder": Architecture(
+        feature_autoencoder.FeatureAutoencoder, feature_autoencoder.Options
+    ),
     "conv_autoencoder": Architecture(conv_autoencoder.ConvAutoencoder, conv_autoencoder.Options),
     "variational_autoencoder": Architecture(
         variational_autoencoder.VariationalAutoencoder, variational_autoencoder.Options
@@ -52,13 +56,17 @@ MODELS = {
 }
 
 
-def build(name: str, features: int, options: Mapping[str, Any]) -> WindowModel:
-    """A new model with fresh weights. Raises ConfigError for an unknown name or option."""
+def checked(name: str, options: Mapping[str, Any]) -> Section:
+    """The options of an architecture. Raises ConfigError for an unknown name or option."""
     if name not in MODELS:
         raise ConfigError(f"model.name: {name!r} is unknown; there are {', '.join(MODELS)}")
-    architecture = MODELS[name]
     try:
-        chosen = msgspec.convert(dict(options), type=architecture.options)
+        return msgspec.convert(dict(options), type=MODELS[name].options)
     except msgspec.ValidationError as error:
         raise ConfigError(f"model.options: {error}") from error
-    return architecture.build(features, WINDOW, chosen)
+
+
+def build(name: str, features: int, options: Mapping[str, Any]) -> WindowModel:
+    """A new model with fresh weights. Raises ConfigError for an unknown name or option."""
+    chosen = checked(name, options)
+    return MODELS[name].build(features, WINDOW, chosen)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Literal
 
 from msgspec import Meta
 from torch import Tensor, nn
 
 from stream_detector.bundle import WINDOW
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 Dropout = Annotated[float, Meta(ge=0, lt=1)]
 Activation = Literal["tanh", "relu"]
@@ -19,6 +17,8 @@ Forecast = Annotated[
     int,
     Meta(ge=1, le=59, description="Newest steps that are forecast, one step ahead each."),
 ]
+Windows = Callable[[], Iterable[Tensor]]
+"""Batches [n, 60, F] of normalised training windows, from the start at each call."""
 
 
 class WindowModel(nn.Module):
@@ -29,11 +29,25 @@ class WindowModel(nn.Module):
     estimate are left as given. Only counted steps make the loss and the scores.
     """
 
-    counted = WINDOW
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted = WINDOW
 
-    def learn(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The estimate as training sees it, and what is added to its loss (a scalar)."""
-        return self(x), x.new_zeros(())
+    def compare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Estimate [B, T, F] and what it should have been [B, T, F], whose difference is the
+
+        reconstruction error, and the estimate of the window [B, 60, F].
+        """
+        estimate = self(x)
+        return estimate[:, -self.counted :], x[:, -self.counted :], estimate
+
+    def learn(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The pair of `compare` as training sees it, and what is added to its loss (a scalar)."""
+        estimate, target, _ = self.compare(x)
+        return estimate, target, x.new_zeros(())
+
+    def prepare(self, windows: Windows, total: Callable[[Tensor], Tensor]) -> None:
+        """Statistics of the training windows, before the descent; `total` sums over processes."""
 
 
 class ClosedForm(WindowModel):

@@ -42,11 +42,11 @@ class VariationalAutoencoder(WindowModel):
         reconstructed: Tensor = self.decoder(self.mean(self.encoder(x.flatten(1)))).view_as(x)
         return reconstructed
 
-    def learn(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def learn(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Decodes one draw of the code; adds its divergence from the standard normal."""
         inner = self.encoder(x.flatten(1))
         mean = self.mean(inner)
         log_variance = self.log_variance(inner).clamp(-20.0, 20.0)
         code = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
         divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=1)
-        return self.decoder(code).view_as(x), self.weight * divergence.mean()
+        return self.decoder(code).view_as(x), x, self.weight * divergence.mean()

@@ -1,0 +1,230 @@
+"""Views of a window, experts beside the model, and how a recipe chooses among them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from stream_detector.adapters.torch_scorer import load_model
+from stream_detector.bundle import Registry
+from stream_detector.config import ConfigError
+from tests.unit.trainer_cases import fleet
+from trainer import experts, models
+from trainer.config import Calibration, ExpertRule, Fit, ModelChoice, TrainerConfig, Windows
+from trainer.data import Dataset, SeriesData
+from trainer.experts.hotelling import Hotelling
+from trainer.experts.movement import Movement
+from trainer.experts.nearest import Nearest
+from trainer.export import Exported
+from trainer.train import publish, train
+from trainer.views import ENERGIES, Views, energies
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def some(n: int, features: int = 1, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, 60, features, generator=torch.Generator().manual_seed(seed))
+
+
+def test_energies_tell_time_scales_apart() -> None:
+    time = torch.arange(60.0)
+    fast, slow = (torch.sin(time * 2 * torch.pi / period) for period in (2.5, 40.0))
+    found = energies(torch.stack((fast, slow)).unsqueeze(2))[:, :, 0]
+    finest, coarsest = 0, ENERGIES - 5
+    assert found[0, finest] > 20 * found[1, finest]
+    assert found[1, coarsest] > 20 * found[0, coarsest]
+    variance = ENERGIES - 4
+    torch.testing.assert_close(found[:, variance], torch.stack((fast, slow)).var(1, correction=0))
+
+
+@pytest.mark.parametrize("features", [1, 3])
+def test_log_energies_are_white_in_training(features: int) -> None:
+    views = Views(features)
+    x = some(4000, features).cumsum(1)
+    views.prepare(lambda: torch.split(x, 1000), lambda sums: sums)
+    white = views(x)[2]
+    for feature in range(features):
+        covariance = torch.cov(white[:, :, feature].T)
+        off = covariance - torch.diag(covariance.diagonal())
+        assert off.abs().max() < 0.02
+        assert covariance.diagonal().max() < 1.01
+
+
+def test_form_does_not_depend_on_level_and_hardly_on_size() -> None:
+    shape, form, _ = Views(1)(torch.cat((10 * some(1), 10 * some(1) + 5, 20 * some(1))))
+    torch.testing.assert_close(shape[0], shape[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(form[0], form[2], atol=0.1, rtol=0.05)
+
+
+def test_the_nearest_window_is_that_of_scikit_learn() -> None:
+    (family,) = experts.build(["nearest_shape", "nearest_form"], 2)
+    assert isinstance(family, Nearest)
+    sample, asked = some(1500, 2), some(40, 2, seed=1)
+    family.prepare(sample, 0)
+    reference = NearestNeighbors(n_neighbors=1).fit(family.views(sample[:1024])[0].flatten(1))
+    distance = reference.kneighbors(family.views(asked)[0].flatten(1))[0][:, 0]
+    found, blame = family(asked)
+    assert blame.shape == (40, 2)
+    assert found.shape == (40, 2)
+    np.testing.assert_allclose(found[:, 0], distance**2 / 120, rtol=1e-4)
+    assert family(sample[:3])[0].max() == 0.0
+
+
+def test_an_unknown_expert_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ConfigError, match=r"'nearest_thing' is unknown; there are .*nearest_form"):
+        experts.build(["nearest_thing"], 1)
+
+
+def test_a_window_that_is_too_calm_is_told_by_its_energies() -> None:
+    rough = some(6000)
+    found = {}
+    for name in ("dense_autoencoder", "feature_autoencoder"):
+        torch.manual_seed(0)
+        model = models.build(name, 1, {})
+        model.prepare(lambda: [rough], lambda sums: sums)
+        optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+        for batch in torch.split(rough[:5120], 64):
+            estimate, target, _ = model.learn(batch)
+            optimizer.zero_grad()
+            (estimate - target).square().mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+        with torch.inference_mode():
+            x = torch.cat((rough[-100:], 0.3 * rough[-100:]))
+            estimate, target, _ = model.compare(x)
+            error = (estimate - target).square().mean(dim=(1, 2))
+        found[name] = bool(error[100:].median() > error[:100].quantile(0.99))
+    assert found == {"dense_autoencoder": False, "feature_autoencoder": True}
+
+
+def test_a_local_module_sees_movement_and_no_level_and_expects_at_the_level() -> None:
+    torch.manual_seed(1)
+    exported = Exported(models.build("dense_autoencoder", 2, {}).eval(), local=True)
+    x, one = some(5, 2), torch.ones(5, 2)
+    here = exported(x, 0 * one, one)
+    there = exported(x + 7, 0 * one, one)
+    torch.testing.assert_close(here[0], there[0], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(here[2] + 7, there[2], rtol=1e-3, atol=1e-4)
+
+
+def test_a_recipe_chooses_experts_tails_and_fusion(tmp_path: Path) -> None:
+    config = TrainerConfig(
+        windows=Windows(scales=[1, 2], local=True, clip=8.0),
+        model=ModelChoice(name="feature_autoencoder"),
+        fit=Fit(epochs=2, windows_per_epoch=512, threads=1, device="cpu"),
+        experts=[
+            ExpertRule(name="newest", scales="finest"),
+            ExpertRule(
+                name="nearest_energy", scales="coarsest", smoothing=10, of="max", weight=2.0
+            ),
+            ExpertRule(name="reconstruction"),
+        ],
+        calibration=Calibration(tail=0.9, fusion="l2"),
+    )
+    registry = Registry(tmp_path / "registry")
+    publish(train(fleet(1500), config, quiet=True), registry)
+    manifest = registry.load().manifest
+    found = [
+        (one.scale, one.name, one.output, one.smoothing.n, one.smoothing.kind, one.weight)
+        for one in manifest.experts
+    ]
+    assert found == [
+        (1, "reconstruction", 0, 1, "mean", 1.0),
+        (1, "newest", 1, 1, "mean", 1.0),
+        (2, "reconstruction", 0, 1, "mean", 1.0),
+        (2, "nearest_energy", 3, 5, "max", 2.0),
+    ]
+    assert manifest.fusion == "l2"
+    assert manifest.levels.transform == "identity"
+    assert all(one.tail is not None and one.tail.at > 0 for one in manifest.experts)
+    assert load_model(registry.load()).scorer.rungs  # golden windows agree, tiles are stable
+
+
+def correlated(n: int, seed: int = 0) -> torch.Tensor:
+    """Three features, the second twice the first and noise, the third drifting by itself."""
+    x = some(n, 3, seed)
+    x[:, :, 1] = 2 * x[:, :, 0] + 0.1 * x[:, :, 1]
+    x[:, :, 2] = 0.1 * x[:, :, 2].cumsum(1)
+    return x
+
+
+@pytest.mark.parametrize("name", ["t2_movement", "t2_spread", "t2_level", "t2_recent"])
+def test_t2_is_the_mahalanobis_distance_of_its_summary(name: str) -> None:
+    (family,) = experts.build([name], 3)
+    assert isinstance(family, Hotelling)
+    family.prepare(correlated(3000), 0)
+    asked = correlated(50, seed=1)
+    away = family.away(asked)[0].double().numpy()
+    precision = family.precision[0, :, :3].double().numpy()
+    distance = np.einsum("bf,fg,bg->b", away, precision, away)
+    np.testing.assert_allclose(family(asked)[0][:, 0], distance / 3, rtol=1e-4)
+
+
+def test_t2_blames_the_feature_that_left_the_others() -> None:
+    (family,) = experts.build(["t2_level", "t2_recent"], 3)
+    family.prepare(correlated(3000), 0)
+    asked = correlated(200, seed=1)
+    asked[:, -8:, 1] += 3.0
+    scores, blame = family(asked)
+    assert (scores[:, 1] > 5 * family.usual[1]).float().mean() > 0.9
+    assert (blame.argmax(dim=1) == 1).float().mean() > 0.9
+
+
+def test_a_feature_that_drifts_is_given_more_room_by_t2_recent() -> None:
+    (family,) = experts.build(["t2_recent"], 2)
+    x = some(3000, 2)
+    x[:, :, 1] = 0.5 * some(3000, 1, seed=3)[:, :1, 0] + 0.1 * x[:, :, 1]
+    family.prepare(x, 0)
+    jittery, drifting = x[:100].clone(), x[:100].clone()
+    jittery[:, -8:, 0] += 2 * x[:, -8:, 0].mean(1).std()
+    drifting[:, -8:, 1] += 2 * x[:, -8:, 1].mean(1).std()
+    assert family(jittery)[0].median() > 5 * family(drifting)[0].median()
+
+
+def test_an_autoregression_forecasts_what_a_mean_cannot() -> None:
+    (family,) = experts.build(["autoregression", "departure", "roughness"], 1)
+    time = torch.arange(3060)
+    wave = torch.sin(0.4 * time) + 0.05 * torch.randn(3060, generator=torch.Generator())
+    wave[::97] += 5.0  # what is fitted minds them little
+    windows = wave.unfold(0, 60, 1).unsqueeze(2)
+    family.prepare(windows[torch.randperm(3001, generator=torch.Generator())], 0)
+    assert isinstance(family, Movement)
+    calm = torch.sin(0.4 * torch.arange(400)).unfold(0, 60, 1).unsqueeze(2)
+    error, departure, _ = family.errors(calm)
+    assert error.mean() < 0.05 * departure.mean()
+    rough = calm + 2.0 * torch.randn(calm.shape, generator=torch.Generator())
+    assert family(rough)[0][:, 2].median() > 3 * family(calm)[0][:, 2].median()
+
+
+@pytest.mark.parametrize("features", [1, 4])
+def test_every_expert_is_served_and_blames_features(features: int, tmp_path: Path) -> None:
+    data = fleet(1500)
+    if features > 1:
+        wide = [
+            SeriesData(one.name, one.timestamp, one.values * np.arange(1.0, 5.0) + noise(len(one)))
+            for one in data.series
+        ]
+        data = Dataset(["a", "b", "c", "d"], wide)
+    config = TrainerConfig(
+        model=ModelChoice(name="dense_autoencoder"),
+        fit=Fit(epochs=1, windows_per_epoch=256, threads=1, device="cpu"),
+        experts=[ExpertRule(name=name) for name in experts.NAMES],
+    )
+    registry = Registry(tmp_path / "registry")
+    publish(train(data, config, quiet=True), registry)
+    model = load_model(registry.load())  # golden windows agree, tiles are stable
+    golden = model.bundle.golden(1)
+    answer = model.scorer.score(1, golden.windows[:64], golden.center[:64], golden.scale[:64])
+    assert answer.scores.shape == (64, len(experts.NAMES))
+    assert answer.scores.min() >= 0
+    np.testing.assert_allclose(answer.contribution.sum(axis=1), 1.0, rtol=1e-4)
+
+
+def noise(n: int) -> NDArray[np.float64]:
+    return np.random.default_rng(5).normal(0, 0.3, (n, 4))

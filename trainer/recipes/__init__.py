@@ -1,0 +1,7 @@
+"""Every known setup, fitted and measured beside its baselines. A new one is a file and a line."""
+
+from __future__ import annotations
+
+from trainer.recipes import heartbeat, prices, synthetic
+
+RECIPES = {one.RECIPE.name: one.RECIPE for one in (heartbeat, prices, synthetic)}
