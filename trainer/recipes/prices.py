@@ -115,7 +115,7 @@ def _recall(model: Model, cases: list[Case], verdict: Callable[[Seen], NDArray[n
     hits = []
     for case, one in zip(cases, seen, strict=True):
         said = verdict(one)[case.at - 1 : case.at + 1 + DELAY]
-        hits.append(said[1:].any() and not said[0])
+        hits.append(bool(said[1:].any() and not said[0]))
     return float(np.mean(hits))
 
 
