@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stream_detector.config import ConfigError
-from trainer.experts import nearest
+from trainer.experts import innovation, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.experts.base import Family
 
-FAMILIES: tuple[type[Family], ...] = (nearest.Nearest,)
+FAMILIES: tuple[type[Family], ...] = (nearest.Nearest, innovation.Innovation)
 
 SAMPLE = 8192
 """Training windows that families are fitted to, at most."""

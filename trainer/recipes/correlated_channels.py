@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Kind = Literal["spike", "exchange", "constant"]
+Kind = Literal["spike", "mixture", "constant"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 LIVE, CONSTANT, CAUSES = 9, 2, 3
@@ -22,12 +22,12 @@ SEASON = 96
 """Rows of the season that the first cause follows."""
 MEMORY = 0.95
 """Autocorrelation of the causes from one row to the next."""
-NOISE = 0.3
+NOISE = 0.25
 """Standard deviation of a channel's own noise, beside causes of about 1 together."""
 SPIKE = 4.0, 8.0
 """Standard deviations by which a spike is off."""
-EXCHANGED = 4
-"""Channels that take their values from another row."""
+MIXED = 4
+"""Live channels that each take the value of some other row."""
 LEAP = 0.2, 0.5
 """Part of its value by which a constant channel is off."""
 
@@ -71,16 +71,17 @@ def spoil(
 ) -> NDArray[np.float64]:
     """What row `row` becomes, [11].
 
-    spike: one live channel leaps; exchange: four live channels take the values of some other row,
-    each well within its range; constant: a channel that never changes does.
+    spike: one live channel leaps; mixture: four live channels each take the value that they have
+    in some other row, so that each is as usual but not with the others; constant: a channel that
+    never changes does.
     """
     found = values[row].copy()
     if kind == "spike":
         at = rng.integers(LIVE)
         found[at] += rng.choice((-1, 1)) * rng.uniform(*SPIKE) * values[:, at].std()
-    elif kind == "exchange":
-        at = rng.choice(LIVE, EXCHANGED, replace=False)
-        found[at] = values[rng.integers(len(values)), at]
+    elif kind == "mixture":
+        at = rng.choice(LIVE, MIXED, replace=False)
+        found[at] = values[rng.integers(len(values), size=MIXED), at]
     else:
         at = LIVE + rng.integers(CONSTANT)
         found[at] *= 1 + rng.choice((-1, 1)) * rng.uniform(*LEAP)
