@@ -68,6 +68,7 @@ def policy_of(config: DetectorConfig) -> Policy:
         level=rule.level if rule else None,
         quantile=rule.quantile if rule else None,
         sigma=rule.sigma if rule else None,
+        error=rule.error if rule else None,
         hold_limit=config.input.hold_limit,
         restart_after_late=time.restart_after_late,
         evict_after=milliseconds(time.evict_after),

@@ -9,34 +9,42 @@ manifest is whole. Files are read once, verified, and used from the very bytes t
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
 import tempfile
-import zipfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
 
+from stream_detector.arrays import (
+    GOLDEN,
+    SERIES,
+    BundleError,
+    Golden,
+    SeriesTable,
+    golden_to_bytes,
+    read_npz,
+)
+from stream_detector.core.transforms import unfit
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
+__all__ = [
+    "FORMAT_VERSION", "GOLDEN", "MANIFEST", "SERIES", "WINDOW",
+    "Bundle", "BundleError", "Expert", "Golden", "Levels", "Manifest", "Normalisation", "Registry",
+    "SeriesTable", "Smoothing", "Tail", "Threshold", "TrainingData", "Transform",
+    "golden_to_bytes", "load_bundle", "module_name",
+]  # fmt: skip
 
 FORMAT_VERSION = 1
 WINDOW = 60
 MANIFEST = "manifest.json"
-SERIES = "series.npz"
-GOLDEN = "golden.npz"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class BundleError(Exception):
-    """A bundle or registry that cannot be used; the message names the file and the remedy."""
 
 
 class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,11 +65,18 @@ class Normalisation(_Struct, frozen=True, kw_only=True):
     factor: float = 1.0
 
 
-class Transform(_Struct, frozen=True, kw_only=True):
-    """What the core does to values before the window; `n` samples for a trailing mean."""
+class Transform(_Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the core does to values before the window; `n` samples for a trailing mean.
 
-    kind: Literal["trailing_mean", "difference", "log_difference", "rate"]
+    `resample` comes first: samples of `every` ms become one step, their mean, last, max, min or
+    sum; up to `fill` empty buckets in a row repeat the step before, a longer hole breaks the run.
+    """
+
+    kind: Literal["trailing_mean", "difference", "log_difference", "rate", "resample"]
     n: int = 1
+    every: int = 0
+    how: Literal["mean", "last", "max", "min", "sum"] = "mean"
+    fill: int = 5
 
 
 class Smoothing(_Struct, frozen=True, kw_only=True):
@@ -72,8 +87,12 @@ class Smoothing(_Struct, frozen=True, kw_only=True):
 
 
 class Tail(_Struct, frozen=True, kw_only=True):
-    """Score s -> (s - at) / excess above `at`, a `slope` part of that below."""
+    """Score s -> (s - at) / excess above `at`, a `slope` part of that below; `log`: ln(1 + s / at),
 
+    which counts below `at` as well and grows slowly beyond.
+    """
+
+    shape: Literal["linear", "log"] = "linear"
     at: float
     excess: float
     slope: float = 0.02
@@ -110,13 +129,26 @@ class Levels(_Struct, frozen=True, kw_only=True):
 class Threshold(_Struct, frozen=True, kw_only=True):
     """The threshold that the trainer recommends; the detector's configuration may overrule it.
 
-    method and value: `alarm_budget` (false episodes per series and day), `level`, `quantile` (of
-    the held-out scores), or `sigma` (mean + value standard deviations of the held-out scores).
+    `alarm_budget` (false episodes per series and day) and `level` act on levels, which follow what
+    the scores of a series have lately been. All other methods chose a score, which nothing that is
+    learnt online moves: one for all series is in `score`, each series' own in series.npz. Only
+    `sigma` (mean + value standard deviations of the held-out scores) and `quantile` (the level of
+    that tail probability) can do without either.
     """
 
-    method: Literal["alarm_budget", "level", "quantile", "sigma"] = "alarm_budget"
+    method: Literal[
+        "alarm_budget", "level",
+        "error", "sigma", "quantile", "maximum", "pot", "f_beta", "vote",
+    ] = "alarm_budget"  # fmt: skip
     value: float = 1.0
+    scope: Literal["series", "global"] = "series"  # whose scores a method looked at
+    score: float | None = None  # at which every series raises an alarm, known or not
     provenance: str = ""
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether it means nothing without the score, or scores, that were chosen."""
+        return self.method in {"error", "maximum", "pot", "f_beta", "vote"}
 
 
 class TrainingData(_Struct, frozen=True, kw_only=True):
@@ -150,62 +182,6 @@ class Manifest(_Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesTable:
-    """What the trainer learnt of each series; columns of n rows."""
-
-    row: Mapping[str, int]
-    center: NDArray[np.float64]  # [n, F] in the input's units
-    scale: NDArray[np.float64]  # [n, F]
-    score_location: NDArray[np.float64]  # [n] of the transformed score (see Levels)
-    score_spread: NDArray[np.float64]  # [n]
-    score_mean: NDArray[np.float64]  # [n] of the held-out scores themselves
-    score_std: NDArray[np.float64]  # [n]
-    interval: NDArray[np.float64]  # [n] ms between samples, median
-
-    @classmethod
-    def columns(cls) -> tuple[str, ...]:
-        return tuple(part.name for part in fields(cls) if part.name != "row")
-
-    def to_bytes(self) -> bytes:
-        names = np.array(list(self.row), dtype=np.str_)
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer, series=names, **{name: getattr(self, name) for name in self.columns()}
-        )
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> SeriesTable:
-        arrays = _npz(data, SERIES, ("series", *cls.columns()))
-        names = arrays.pop("series").tolist()
-        lengths = {len(array) for array in arrays.values()} | {len(names)}
-        if len(lengths) != 1 or len(set(names)) != len(names):
-            raise BundleError(f"{SERIES}: columns of different lengths, or a series twice")
-        return cls(row={name: row for row, name in enumerate(names)}, **arrays)
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """Windows of one scale and the scores that the module gave them at export."""
-
-    windows: NDArray[np.float32]  # [B, 60, F]
-    center: NDArray[np.float32]  # [B, F]
-    scale: NDArray[np.float32]  # [B, F]
-    scores: NDArray[np.float32]  # [B, E]
-
-
-def golden_to_bytes(golden: Mapping[int, Golden]) -> bytes:
-    buffer = io.BytesIO()
-    arrays = {
-        f"{name}_{scale}": getattr(part, name)
-        for scale, part in golden.items()
-        for name in ("windows", "center", "scale", "scores")
-    }
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """A verified bundle in memory."""
 
@@ -224,20 +200,12 @@ class Bundle:
 
     def golden(self, scale: int) -> Golden:
         names = ("windows", "center", "scale", "scores")
-        arrays = _npz(self.files[GOLDEN], GOLDEN, tuple(f"{name}_{scale}" for name in names))
+        arrays = read_npz(self.files[GOLDEN], GOLDEN, tuple(f"{name}_{scale}" for name in names))
         return Golden(**{name: arrays[f"{name}_{scale}"] for name in names})
 
 
 def module_name(scale: int) -> str:
     return f"model-{scale}.pt"
-
-
-def _npz(data: bytes, name: str, columns: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {column: archive[column] for column in columns}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{name}: {error}") from error
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -266,6 +234,9 @@ def load_bundle(path: Path) -> Bundle:
     width = len(manifest.features)
     if series.center.shape != (len(series.row), width) or series.scale.shape != series.center.shape:
         raise BundleError(f"{path / SERIES}: not {width} features wide")
+    rule, each = manifest.threshold, series.score_threshold
+    if rule.needs_scores and rule.score is None and (each is None or np.isnan(each).all()):
+        raise BundleError(f"{path / SERIES}: lacks the scores that threshold {rule.method} chose")
     return Bundle(path, manifest, series, files)
 
 
@@ -285,8 +256,8 @@ def _check(manifest: Manifest, path: Path) -> None:
         problem = "features must be named, each once"
     elif not manifest.scales or min(manifest.scales) < 1:
         problem = "scales must be whole numbers >= 1"
-    elif any(rule.n < 1 for rule in manifest.transforms):
-        problem = "a transform's n must be at least 1"
+    elif wrong := unfit(manifest.transforms):
+        problem = wrong
     elif not manifest.experts or any(e.scale not in manifest.scales for e in manifest.experts):
         problem = "every expert needs one of the scales"
     elif len(manifest.levels.z) != len(manifest.levels.level) or len(manifest.levels.z) < 2:

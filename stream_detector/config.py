@@ -35,6 +35,17 @@ def milliseconds(duration: str) -> int:
     return round(float(match[1]) * _UNITS[match[2]])
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's YAML 1.1, but 1e-4 is a number, as YAML 1.2 has it and people write it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
 class ConfigError(Exception):
     """Configuration that cannot be used; one line that names the place and the remedy."""
 
@@ -156,14 +167,27 @@ class ModelRoute(Section, frozen=True, kw_only=True):
 
 
 class ThresholdRule(Section, frozen=True, kw_only=True):
-    """One of these instead of an alarm budget; each is converted to a level."""
+    """One of these instead of an alarm budget.
+
+    The first two are levels, which follow what the scores of a series have lately been; the others
+    are scores, which nothing moves. Rules that look at held-out scores are the trainer's.
+    """
 
     level: Annotated[Positive | None, Meta(description="-log10 of the tail probability.")] = None
     quantile: Annotated[
-        Share | None, Meta(description="Quantile of the held-out scores, e.g. 0.999.")
+        Share | None,
+        Meta(description="The level that this quantile of held-out scores has, e.g. 0.999."),
     ] = None
     sigma: Annotated[
-        Positive | None, Meta(description="Standard deviations above the held-out mean.")
+        Positive | None,
+        Meta(
+            description="Standard deviations above the mean of a series' held-out scores; a series "
+            "that the bundle doesn't know gets the usual level of those scores."
+        ),
+    ] = None
+    error: Annotated[
+        Positive | None,
+        Meta(description="The score itself, one for all series, whatever is usual for them."),
     ] = None
 
 
@@ -315,8 +339,9 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
             raise ValueError("give either `alarm_budget` or `threshold`")
         if self.threshold is not None:
             rule = self.threshold
-            if sum(part is not None for part in (rule.level, rule.quantile, rule.sigma)) != 1:
-                raise ValueError("`threshold` needs one of level, quantile, sigma")
+            values = (rule.level, rule.quantile, rule.sigma, rule.error)
+            if sum(value is not None for value in values) != 1:
+                raise ValueError("`threshold` needs one of level, quantile, sigma, error")
         names = [route.name or route.match for route in self.routes]
         if len(set(names)) != len(names):
             raise ValueError("`models` holds two groups of the same name")
@@ -346,7 +371,7 @@ def parse_yaml(
     environment: Mapping[str, str] | None = None,
 ) -> T:
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506  # it is a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):

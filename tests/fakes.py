@@ -75,6 +75,8 @@ def model(
     version: str = "v1",
     known: Mapping[str, tuple[float, float]] | None = None,  # series -> center, scale
     level: float = 3.0,
+    threshold: Threshold | None = None,  # instead of the level
+    score_threshold: Sequence[float] | None = None,  # of each known series
     smoothing: int = 1,
     of: Literal["mean", "max", "median"] = "mean",
     location: float = 0.0,
@@ -93,6 +95,7 @@ def model(
         score_mean=np.full(n, np.exp(location)),
         score_std=np.full(n, spread),
         interval=np.full(n, 60_000.0),
+        score_threshold=None if score_threshold is None else np.array(score_threshold),
     )
     experts = []
     for scale in scales:
@@ -116,7 +119,7 @@ def model(
             level=[0.3, 0.8, 1.6, 2.9],
             slope=1.5,
         ),
-        threshold=Threshold(method="level", value=level),
+        threshold=threshold or Threshold(method="level", value=level),
         transforms=list(transforms),
         model="numpy",
         training=TrainingData(start="", end="", rows=0, series=n),

@@ -88,7 +88,7 @@ def _events(scores: Scored, gap: int) -> dict[str, Any]:
             for one in about.episodes
             if one.series == name and one.end >= begin
         ]
-        late = round(about.grace * interval)
+        late = about.late(interval)
         found = match(truth, said, gap=round(gap * interval), grace=late)
         total.add(found)
         delays += [delay / interval for delay in found.delays if interval]

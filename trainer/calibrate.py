@@ -7,7 +7,7 @@ core.levels turn scores into levels here and in the detector.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from stream_detector.bundle import (
 from stream_detector.core import levels as core
 from trainer.data import DataError
 from trainer.preprocess import stream_windows
+from trainer.thresholds import SeriesScores, threshold_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from trainer.data import SeriesData
     from trainer.preprocess import Run, Scaling
 
+Shape = Literal["linear", "log"]
 UNREMARKABLE = {"stuck": (5 / 59) ** 2}
 """Scores that count as usual though held-out data has none: five equal values, as holding makes."""
 WEIGHT_QUANTILE = 0.99
@@ -68,6 +70,7 @@ class RunScores:
 
     series: int
     raw: NDArray[np.float32]  # [n, X] smoothed scores by expert, held between windows
+    truth: NDArray[np.bool_] | None = None  # [n] anomalous by its label; None: all are normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def experts_of(outputs: Mapping[int, Sequence[str]], rules: Sequence[ExpertRule]
             name=rule.name,
             scale=scale,
             output=names.index(rule.name),
-            smoothing=Smoothing(kind=rule.of, n=rule.smoothing),
+            smoothing=Smoothing(kind=rule.of, n=max(1, round(rule.smoothing / scale))),
             weight=rule.weight or 0.0,
         )
         for scale, names in outputs.items()
@@ -161,11 +164,8 @@ def calibrate(
     series whose errors differ by orders of magnitude then share one distribution. With
     `config.tail` their tail excesses are fused instead, which are of one size already.
     """
-    finite = [RunScores(s.series, s.raw[np.isfinite(s.raw).all(axis=1)]) for s in scored]
-    by_series = {
-        number: np.concatenate([one.raw for one in finite if one.series == number])
-        for number in dict.fromkeys(one.series for one in finite if len(one.raw))
-    }
+    held = _by_series(scored)
+    by_series = {number: raw[~truth] for number, (raw, truth) in held.items() if not truth.all()}
     if not by_series:
         raise DataError(
             "no held-out window to calibrate with; give longer series, smaller windows.scales, or "
@@ -174,15 +174,20 @@ def calibrate(
     if config.tail is None:
         experts = _weighted(experts, by_series)
     else:
-        experts = _tailed(experts, np.concatenate(list(by_series.values())), config.tail)
+        experts = _tailed(
+            experts, np.concatenate(list(by_series.values())), config.tail, config.shape
+        )
     weights = [expert.weight for expert in experts]
-    fused = {
-        number: core.fuse(_excesses(raw, experts), config.fusion, weights)
-        for number, raw in by_series.items()
+    scores = {
+        series[number].name: SeriesScores(
+            core.fuse(_excesses(raw, experts), config.fusion, weights), truth
+        )
+        for number, (raw, truth) in held.items()
     }
+    fused = {number: scores[series[number].name].normal for number in by_series}
     middle = float(np.median([np.median(score) for score in fused.values()]))
     blank = Levels(
-        transform="log" if config.tail is None else "identity",
+        transform="identity" if config.tail and config.shape == "linear" else "log",
         location=0.0, spread=1.0, z=[0.0, 1.0], level=[0.0, 1.0], slope=1.0,
         epsilon=max(1e-6 * middle, 1e-12),
     )  # fmt: skip
@@ -195,8 +200,11 @@ def calibrate(
         z=knots_z, level=knots_level, slope=slope,
     )  # fmt: skip
     everything = np.concatenate(list(fused.values()))
+    names = [one.name for one in series]
+    source = f"from {len(everything)} held-out windows of {len(fused)} series, none of them fitted"
+    chosen = threshold_of(config, scores, names, source)
     table = SeriesTable(
-        row={one.name: number for number, one in enumerate(series)},
+        row={name: number for number, name in enumerate(names)},
         center=scaling.center,
         scale=scaling.scale,
         score_location=location,
@@ -204,9 +212,24 @@ def calibrate(
         score_mean=_each(fused, len(series), np.mean, everything),
         score_std=_each(fused, len(series), np.std, everything),
         interval=np.array([one.interval for one in series]),
+        score_threshold=chosen.each,
     )
-    count = len(everything)
-    return Calibrated(experts, levels, _threshold(config, count, len(fused)), table, count)
+    return Calibrated(experts, levels, chosen.threshold, table, len(everything))
+
+
+def _by_series(
+    scored: Sequence[RunScores],
+) -> dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """The finite scores [n, X] of each series, run after run, and which are anomalous [n]."""
+    raw: dict[int, list[NDArray[np.float32]]] = {}
+    truth: dict[int, list[NDArray[np.bool_]]] = {}
+    for one in scored:
+        rows = np.isfinite(one.raw).all(axis=1)
+        if rows.any():
+            known = np.zeros(len(one.raw), np.bool_) if one.truth is None else one.truth
+            raw.setdefault(one.series, []).append(one.raw[rows])
+            truth.setdefault(one.series, []).append(known[rows])
+    return {number: (np.concatenate(raw[number]), np.concatenate(truth[number])) for number in raw}
 
 
 def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32]]) -> list[Expert]:
@@ -224,16 +247,16 @@ def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32
 
 
 def _tailed(
-    experts: Sequence[Expert], raw: NDArray[np.float32], quantile: float
+    experts: Sequence[Expert], raw: NDArray[np.float32], quantile: float, shape: Shape
 ) -> list[Expert]:  # raw [n, X]
     """Each expert with its tail: the excess over a quantile, in units of the mean excess."""
     result = []
     for one, scores in zip(experts, raw.T.astype(np.float64), strict=True):
         least = UNREMARKABLE.get(one.name, 0.0)
-        at = max(float(np.quantile(scores, quantile)), least)
+        at = max(float(np.quantile(scores, quantile)), least, 1e-9)
         above = scores[scores > at]
         excess = float(above.mean()) - at if len(above) >= CLUSTERS else least or at
-        tail = Tail(at=at, excess=max(excess, LEAST_PART * at, 1e-9))
+        tail = Tail(shape=shape, at=at, excess=max(excess, LEAST_PART * at, 1e-9))
         result.append(msgspec.structs.replace(one, tail=tail, weight=one.weight or 1.0))
     return result
 
@@ -313,19 +336,3 @@ def _each(
     return np.array(
         [float(of(fused.get(number, everything).astype(np.float64))) for number in range(count)]
     )
-
-
-def _threshold(config: Calibration, windows: int, series: int) -> Threshold:
-    rest = f"from {windows} held-out windows of {series} series, none of them fitted"
-    rule = config.threshold
-    if rule is None:
-        provenance = f"{config.alarm_budget:g} false episodes per series and day, {rest}"
-        return Threshold(method="alarm_budget", value=config.alarm_budget, provenance=provenance)
-    if rule.level is not None:
-        return Threshold(
-            method="level", value=rule.level, provenance=f"set directly; levels {rest}"
-        )
-    if rule.quantile is not None:
-        return Threshold(method="quantile", value=rule.quantile, provenance=f"quantile {rest}")
-    assert rule.sigma is not None
-    return Threshold(method="sigma", value=rule.sigma, provenance=f"mean and deviation {rest}")

@@ -7,12 +7,14 @@ error is shown and which code the process ends with is decided here alone.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 
 from stream_detector.bundle import BundleError
 from stream_detector.config import ConfigError
+from trainer.benchmarks.command import register as register_benchmark
 from trainer.data import DataError
 from trainer.evaluate_command import register as register_evaluate
 from trainer.fit_command import fit
@@ -20,9 +22,13 @@ from trainer.recipes_command import register as register_recipes
 from trainer.refresh_command import Ports
 from trainer.refresh_command import register as register_refresh
 from trainer.registry_commands import list_versions, promote, rollback
+from trainer.threshold_command import register as register_threshold
+from trainer.tune_command import register as register_tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from trainer.benchmarks.detect import Load
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -48,9 +54,19 @@ def _ports() -> Ports:
     return Ports(load=load_model, store=ParquetStoreReader)
 
 
+def _loader() -> Load:
+    """The detector's own scorer on one core, as other processes can be given it."""
+    from stream_detector.adapters.torch_scorer import load_model  # noqa: PLC0415
+
+    return partial(load_model, device="cpu", threads=1)
+
+
 register_refresh(app, _ports)
 register_evaluate(app, _ports)
 register_recipes(app, _ports)
+register_threshold(app, _ports)
+register_tune(app, _ports)
+register_benchmark(app, _loader)
 
 
 def run(arguments: Sequence[str]) -> int:

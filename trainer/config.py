@@ -9,8 +9,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from stream_detector.config import Count, Positive, Section, Text, ThresholdRule
+from stream_detector.bundle import Transform
+from stream_detector.config import Count, Duration, Positive, Section, Text, milliseconds
+from stream_detector.core.transforms import MOST_FILL, Transforms, unfit
 from trainer.refresh_config import Refresh
+from trainer.threshold_config import ThresholdChoice  # noqa: TC001  # msgspec reads the annotations
+from trainer.tune_config import Tune
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 Local = bool | Literal["median"]
@@ -63,10 +67,37 @@ class Split(Section, frozen=True, kw_only=True):
 
 class TransformRule(Section, frozen=True, kw_only=True):
     kind: Annotated[
-        Literal["trailing_mean", "difference", "log_difference", "rate"],
+        Literal["trailing_mean", "difference", "log_difference", "rate", "resample"],
         Meta(description="What becomes of a value."),
     ]
     n: Annotated[Count, Meta(description="Samples of a trailing mean.")] = 1
+    every: Annotated[
+        Duration | None, Meta(description="Width of the buckets that `resample` makes steps of.")
+    ] = None
+    how: Annotated[
+        Literal["mean", "last", "max", "min", "sum"],
+        Meta(description="What the samples of a bucket come to."),
+    ] = "mean"
+    fill: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MOST_FILL,
+            description="Empty buckets in a row that repeat the last value; beyond, windows begin "
+            "anew.",
+        ),
+    ] = 5
+
+    def __post_init__(self) -> None:
+        if (self.kind == "resample") != (self.every is not None):
+            raise ValueError(
+                "`every`, a duration such as 60s, belongs to `resample`, which needs it"
+            )
+
+    def declared(self) -> Transform:
+        """As the bundle has it."""
+        every = milliseconds(self.every) if self.every else 0
+        return Transform(kind=self.kind, n=self.n, every=every, how=self.how, fill=self.fill)
 
 
 class Windows(Section, frozen=True, kw_only=True):
@@ -74,9 +105,12 @@ class Windows(Section, frozen=True, kw_only=True):
         Annotated[list[Count], Meta(min_length=1)] | Literal["auto"],
         Meta(
             description="Samples that make one step, one model each; auto: 1, and one whose "
-            "window spans 1.7 periods."
+            "window spans so many periods as `span` says."
         ),
     ] = field(default_factory=lambda: [1])
+    span: Annotated[
+        Positive, Meta(description="Periods that a window of the automatic scale spans.")
+    ] = 1.7
     transforms: Annotated[
         list[TransformRule],
         Meta(description="What is done to values before the windows, here and in the detector."),
@@ -101,6 +135,19 @@ class Windows(Section, frozen=True, kw_only=True):
     max_windows: Annotated[
         Count, Meta(description="Training windows per scale at most; more are drawn from.")
     ] = 200_000
+
+    def __post_init__(self) -> None:
+        if problem := unfit(self.chain):
+            raise ValueError(f"`transforms`: {problem}")
+
+    @property
+    def chain(self) -> list[Transform]:
+        return [rule.declared() for rule in self.transforms]
+
+    @property
+    def every(self) -> int:
+        """Ms between two steps; 0 where samples are not resampled."""
+        return Transforms(self.chain).every
 
 
 class Fit(Section, frozen=True, kw_only=True):
@@ -143,14 +190,17 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     name: Annotated[
         Text,
         Meta(
-            description="reconstruction, newest, below, above, stuck, nearest_shape, nearest_form "
-            "or nearest_energy."
+            description="reconstruction, newest, below, above, stuck, nearest_shape, nearest_form, "
+            "nearest_energy, t2_movement, t2_spread, t2_level, t2_recent, innovation, "
+            "autoregression, departure or roughness."
         ),
     ]
     scales: Annotated[
         Literal["all", "finest", "coarsest"], Meta(description="Of which scales' windows.")
     ] = "all"
-    smoothing: Annotated[Count, Meta(description="Steps that are taken together; 1 is none.")] = 1
+    smoothing: Annotated[
+        Count, Meta(description="Samples whose scores are taken together; 1 is none.")
+    ] = 1
     of: Annotated[
         Literal["mean", "max", "median"],
         Meta(
@@ -169,7 +219,7 @@ class Calibration(Section, frozen=True, kw_only=True):
         Positive, Meta(description="False episodes accepted per series and day.")
     ] = 1.0
     threshold: Annotated[
-        ThresholdRule | None, Meta(description="A fixed threshold instead of the alarm budget.")
+        ThresholdChoice | None, Meta(description="One rule instead of the alarm budget.")
     ] = None
     max_windows: Annotated[
         Count, Meta(description="Held-out windows per scale at most, the latest of each series.")
@@ -184,14 +234,16 @@ class Calibration(Section, frozen=True, kw_only=True):
             "of its score counts."
         ),
     ] = None
+    shape: Annotated[
+        Literal["linear", "log"],
+        Meta(
+            description="How it counts: by its excess over that quantile, or by ln(1 + score / "
+            "quantile), which counts below it as well."
+        ),
+    ] = "linear"
     fusion: Annotated[
         Literal["sum", "max", "l2"], Meta(description="How experts make one score.")
     ] = "sum"
-
-    def __post_init__(self) -> None:
-        rule = self.threshold
-        if rule and sum(part is not None for part in (rule.level, rule.quantile, rule.sigma)) != 1:
-            raise ValueError("`threshold` needs one of level, quantile, sigma")
 
 
 class ModelChoice(Section, frozen=True, kw_only=True):
@@ -219,7 +271,7 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     model: Annotated[ModelChoice, Meta(description="What is fitted.")] = ModelChoice()
     fit: Annotated[Fit, Meta(description="How it is fitted.")] = Fit()
     experts: Annotated[
-        list[ExpertRule] | None,
+        Annotated[list[ExpertRule], Meta(min_length=1)] | None,
         Meta(
             description="Scores that make the score; null: reconstruction, newest and stuck of all "
             "scales."
@@ -229,3 +281,6 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     refresh: Annotated[
         Refresh, Meta(description="From the normal store to a new model; `fit` ignores it.")
     ] = Refresh()
+    tune: Annotated[
+        Tune, Meta(description="Which recipe fits this data best; only `tune` reads it.")
+    ] = Tune()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -152,3 +153,12 @@ def _fill(column: NDArray[np.float64], timestamp: NDArray[np.int64], config: Dat
         age = rows - present[np.maximum(before, 0)]
         wanted = np.isnan(column) & (before >= 0) & (age <= config.fill_limit)
         column[wanted] = column[present[before[wanted]]]
+
+
+def samples_in_step(pauses: NDArray[np.int64], every: int) -> int:
+    """Samples, this far (ms) from each other, that resampling joins into a step; rounded up.
+
+    1 where `every`, ms between two steps, is 0: samples are steps.
+    """
+    usual = float(np.median(pauses)) if len(pauses) else 0.0
+    return max(1, math.ceil(every / usual)) if usual > 0 else 1

@@ -64,7 +64,11 @@ class Seen:
         rows = detail.batch.origin[detail.place]
         self.score[rows] = detail.score
         self.threshold[rows] = detail.threshold
-        self.observed[rows] = detail.observed
+        made = ~np.isnan(detail.observed).any(axis=1)  # a step; between two of them it holds
+        newest = np.maximum.accumulate(np.where(made, np.arange(len(rows)), -1))
+        self.observed[rows[newest >= 0]] = detail.observed[newest[newest >= 0]]
+        if len(rows) and rows[0]:
+            self.observed[rows[newest < 0]] = self.observed[rows[0] - 1]
         self.expected[rows] = detail.expected
         self.contribution[rows] = detail.contribution
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from stream_detector.bundle import WINDOW
 from stream_detector.core.policy import Policy
+from stream_detector.core.transforms import Transforms
 from stream_detector.records import Kind, Status
 from trainer import engine_run, marks
 from trainer.data import DataError
@@ -75,13 +76,13 @@ def evaluate(model: Model, data: Dataset, labels: dict[str, list[Span]] | None) 
 
 
 def scored(
-    model: Model, data: Dataset, truth: marks.Truth | None, policy: Policy = Policy()
+    model: Model, data: Dataset, truth: marks.Truth | None, policy: Policy | None = None
 ) -> Scored:
     """The engine's score, level and verdict of every sample, under the bundle's own threshold.
 
     Another threshold in the policy overrules it.
     """
-    ran = engine_run.run(model, data.series, policy, detailed=True)
+    ran = engine_run.run(model, data.series, policy or Policy(), detailed=True)
     known = truth.marks if truth is not None else {}
     begins = truth.begins if truth is not None else {}
     episodes = [
@@ -103,6 +104,7 @@ def scored(
         episodes=episodes,
         bundle=describe(model.bundle),
         history=history(model.bundle.path),
+        every=Transforms(model.bundle.manifest.transforms).every,
     )
     level = _all(ran.seen, "level")
     starts = [begins.get(one.name, int(one.timestamp[0])) for one in data.series]
@@ -193,7 +195,7 @@ def summary(scores: Scored) -> Evaluation:
     about = scores.about
     found = right = 0
     for name, interval in zip(about.series, about.intervals, strict=True):
-        late = round(about.grace * interval)
+        late = about.late(interval)
         wanted = [(one.start, one.end + late) for one in about.known if one.series == name]
         said = [(one.start, one.end) for one in about.episodes if one.series == name]
         found += sum(any(_overlap(label, episode) for episode in said) for label in wanted)

@@ -104,7 +104,7 @@ def _run(
 
     current = Registry(bundle).load()
     dataset = load(path, Data(features=list(current.manifest.features)))
-    truth = _truth(path, dataset, labels, column)
+    truth = truth_of(path, dataset, labels, column)
     result = module.scored(ports().load(current), dataset, truth)
     result.about.data.update(
         path=str(path), series=len(dataset.series), samples=dataset.rows, registry=str(bundle)
@@ -112,7 +112,8 @@ def _run(
     return result
 
 
-def _truth(path: Path, data: Dataset, labels: Path | None, column: str | None) -> Truth | None:
+def truth_of(path: Path, data: Dataset, labels: Path | None, column: str | None) -> Truth | None:
+    """Labels from a file, a column, or else the names of the files; None: nothing is labelled."""
     from trainer import marks  # noqa: PLC0415
 
     if labels is not None:

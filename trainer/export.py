@@ -62,9 +62,10 @@ class Exported(nn.Module):
     `names`. Scores of the model are squared errors in normalised units: `reconstruction` is the
     mean over all that the model compares; `newest` is that of the newest step, so that a spike
     shows at once; `below` and `above` are its two parts, of the features that lie below and above
-    the estimate, so that skewed values have a tail on each side. `stuck` is no error: it is the square of the share of the window for which a
-    feature has not changed at all, because a flat line is what an autoencoder reconstructs best. A
-    feature's contribution is its share of the errors and, as far as one is stuck, of that.
+    the estimate, so that skewed values have a tail on each side. `stuck` is no error: it is the
+    square of the share of the window for which a feature has not changed at all, because a flat
+    line is what an autoencoder reconstructs best. A feature's contribution is its share of the
+    errors and of what the families blame it for and, as far as one is stuck, of that.
     """
 
     def __init__(
@@ -107,9 +108,12 @@ class Exported(nn.Module):
         most = stuck.amax(dim=1)  # [B]
         own = (whole.mean(dim=1), newest.mean(dim=1), most, below, above)
         scores = [torch.stack(own, dim=1)]
-        for family in self.families:  # TorchScript knows no comprehension over modules
-            scores.append(family(x))  # noqa: PERF401
         errors = whole + newest
+        errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        for family in self.families:
+            found, blame = family(x)
+            scores.append(found)
+            errors = errors + blame
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
         contribution = errors + most.unsqueeze(1) * (still - errors)
@@ -248,13 +252,10 @@ def manifest(
     training: TrainingData,
     scales_reason: str = "",
 ) -> Manifest:
-    """The manifest of these files; the version is the time of creation and a digest of them."""
-    content = hashlib.sha256()
-    for name in sorted(files):
-        content.update(files[name])
+    """The manifest of these files."""
     return Manifest(
         format_version=FORMAT_VERSION,
-        version=f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}",
+        version=version_of(created, files),
         created=created.isoformat(timespec="seconds"),
         features=features,
         window=WINDOW,
@@ -269,3 +270,11 @@ def manifest(
         training=training,
         torch=str(torch.__version__),
     )
+
+
+def version_of(created: datetime, files: Mapping[str, bytes]) -> str:
+    """The name of a bundle: the time of creation and a digest of its files."""
+    content = hashlib.sha256()
+    for name in sorted(files):
+        content.update(files[name])
+    return f"{created:%Y%m%dT%H%M%S}-{content.hexdigest()[:8]}"

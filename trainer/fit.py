@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
     "rmsprop": torch.optim.RMSprop,
 }
+
+OnPass: TypeAlias = "Callable[[int, float], None]"
+"""Is told of every pass: its number, from 1, and the validation error after it."""
 
 FINAL_RATE = 0.05
 """The learning rate falls along a cosine to this share of its peak."""
@@ -96,11 +99,13 @@ def fit(
     *,
     quiet: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
+    on_pass: OnPass | None = None,
 ) -> Fitted:
     """Descend, stop early, restore the best weights; or solve, where the model has a closed form.
 
     Equal seeds and data give equal weights on the same CPU and number of threads, unless
-    `time_limit` cut the fit short. Neither changes torch's global generator.
+    `time_limit` cut the fit short. Neither changes torch's global generator. What `on_pass` raises
+    ends the fit and reaches the caller.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -127,6 +132,8 @@ def fit(
             with _progress(quiet=quiet or distributed.rank() > 0) as progress:
                 for losses in _passes(learning, train, held, config, rng, progress, label):
                     history.append(losses)
+                    if on_pass is not None:
+                        on_pass(len(history), losses[1])
                     if losses[1] < best[1]:
                         best, best_state, waited = losses, _copy(model), 0
                     else:

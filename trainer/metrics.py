@@ -89,16 +89,30 @@ def rank_metrics(
     if not truth.any() or truth.all():
         names = ("roc_auc", "average_precision", "vus_pr", "best_f1", "best_threshold")
         return dict.fromkeys(names, NAN)
-    precision, recall, thresholds = sk.precision_recall_curve(truth, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
-    best = int(np.argmax(f1[:-1]))
+    threshold, f1 = best_threshold(truth, scores)
     return {
         "roc_auc": float(sk.roc_auc_score(truth, scores)),
         "average_precision": float(sk.average_precision_score(truth, scores)),
         "vus_pr": vus_pr(truth, scores, buffer=buffer),
-        "best_f1": float(f1[best]),
-        "best_threshold": float(thresholds[best]),
+        "best_f1": f1,
+        "best_threshold": threshold,
     }
+
+
+def best_threshold(
+    truth: NDArray[np.bool_],  # [n] some of each class
+    scores: NDArray[np.floating],  # [n] finite, larger is worse
+    beta: float = 1.0,
+) -> tuple[float, float]:
+    """The score with the best F-beta, and that F-beta: samples at or above it are called anomalous.
+
+    Of scores that are equally good the highest, which alarms least.
+    """
+    precision, recall, thresholds = sk.precision_recall_curve(truth, scores)
+    square = beta * beta
+    f = (1 + square) * precision * recall / np.maximum(square * precision + recall, 1e-300)
+    best = int(np.flatnonzero(f[:-1] == f[:-1].max())[-1])
+    return float(thresholds[best]), float(f[best])
 
 
 def curves(

@@ -28,7 +28,7 @@ def config_path(given: Path) -> Path:
     path = recipes_folder() / f"{given}.yaml"
     if not path.exists():
         raise ConfigError(
-            f"--config {given}: no such file, and no recipe of that name; "
+            f"{given}: no such file, and no recipe of that name; "
             f"there are {', '.join(recipe_names())}"
         )
     return path

@@ -20,12 +20,12 @@ from stream_detector.config import milliseconds
 from stream_detector.core.policy import Policy
 from trainer import experts
 from trainer.calibrate import experts_of
-from trainer.data import DataError
+from trainer.data import DataError, samples_in_step
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
 from trainer.scales import choose
-from trainer.store_data import cut, normal_data, runs
-from trainer.train import expert_rules, in_memory, publish, train
+from trainer.store_data import cut, normal_data, pauses, runs
+from trainer.train import expert_rules, in_memory, publish, train, transformed_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from stream_detector.bundle import Bundle, Expert, Registry
     from stream_detector.ports import Model, Stored, StoreReader
     from trainer.config import TrainerConfig
+    from trainer.data import SeriesData
+    from trainer.inject import Injected
     from trainer.store_data import Slices
     from trainer.train import Trained
 
@@ -101,7 +103,8 @@ def refresh(
     scales = _scales(config, champion, stored)
     windows = msgspec.structs.replace(config.windows, scales=scales)
     config = msgspec.structs.replace(config, windows=windows)
-    margin = settings.margin * max(scales)
+    samples = samples_in_step(pauses(stored), windows.every)
+    margin = settings.margin * max(scales) * samples
     normal, left_out = normal_data(stored, config.data, margin, settings.hole)
     slices = cut(normal, settings.gate.held_out, left_out)
     data = {
@@ -127,7 +130,10 @@ def refresh(
         trained = train(slices.learn, config, quiet=quiet)
     except DataError as error:
         return verdict(f"too little data: {error}")
-    return _compare(trained, champion, slices, registry, load, config, shield, verdict)
+    stretches = runs(slices.held_out)
+    gate = settings.gate
+    cases = inject(stretches, max(scales), gate.injections, gate.seed, samples=samples)
+    return _compare(trained, champion, stretches, cases, registry, load, config, shield, verdict)
 
 
 def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[int]:
@@ -138,14 +144,17 @@ def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[
     if champion.model is not None:
         return sorted(champion.model.bundle.manifest.scales)
     settings = config.refresh
-    normal, _ = normal_data(stored, config.data, settings.margin, settings.hole)
-    return choose(normal.series, config.split).scales if normal.series else [1]
+    margin = settings.margin * samples_in_step(pauses(stored), config.windows.every)
+    normal, _ = normal_data(stored, config.data, margin, settings.hole)
+    series = transformed_series(normal.series, config)
+    return choose(series, config.split, config.windows.span).scales if series else [1]
 
 
 def _compare(
     trained: Trained,
     champion: _Champion,
-    slices: Slices,
+    stretches: Sequence[SeriesData],
+    cases: Sequence[Injected],
     registry: Registry,
     load: Callable[[Bundle], Model],
     config: TrainerConfig,
@@ -153,9 +162,7 @@ def _compare(
     verdict: Callable[..., Verdict],
 ) -> Verdict:
     """Measure both on the held-out slice, and promote the challenger where it passes."""
-    gate, scale = config.refresh.gate, max(trained.manifest.scales)
-    stretches = runs(slices.held_out)
-    cases = inject(stretches, scale, gate.injections, gate.seed)
+    gate = config.refresh.gate
     budget = config.calibration.alarm_budget
     # A fixed threshold is part of each bundle; a budget is asked of both alike.
     policy = Policy() if config.calibration.threshold else Policy(alarm_budget=budget)
@@ -201,19 +208,19 @@ def _unlike(
     if champion.model is None:
         return None
     manifest = champion.model.bundle.manifest
-    rules = [(rule.kind, rule.n) for rule in config.windows.transforms]
     layout = {scale: [*experts.NAMES] for scale in scales}
     wanted = experts_of(layout, expert_rules(config))
     for what, new, old in (
         ("features", slices.learn.features, manifest.features),
         ("windows.scales", scales, sorted(manifest.scales)),
-        ("windows.transforms", rules, [(rule.kind, rule.n) for rule in manifest.transforms]),
+        ("windows.transforms", config.windows.chain, manifest.transforms),
         ("experts", _experts(wanted), _experts(manifest.experts)),
     ):
         if new != old:
+            mine, theirs = msgspec.to_builtins(new), msgspec.to_builtins(old)
             return (
-                f"{what} {new} are not the champion's {old}, and running detectors would refuse "
-                "that; use `stream-trainer fit` and start the detectors anew"
+                f"{what} {mine} are not the champion's {theirs}, and running detectors would "
+                "refuse that; use `stream-trainer fit` and start the detectors anew"
             )
     return None
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.data import SeriesData
 
 SPAN = 1.7
-"""Periods that the 60 steps of the coarse scale should span."""
+"""Periods that the 60 steps of the coarse scale span unless told otherwise."""
 STRONG = 0.2
 """Autocorrelation from which on a peak counts as a period."""
 FIRST = 0.85
@@ -75,7 +75,7 @@ def dominant_period(values: NDArray[np.floating]) -> tuple[float, float] | None:
     return float(start + at), float(behind[at])
 
 
-def choose(series: Sequence[SeriesData], shares: Split) -> Choice:
+def choose(series: Sequence[SeriesData], shares: Split, span: float = SPAN) -> Choice:
     """Scale 1, and a coarse one where most series have a period; from the training part alone."""
     found = []
     for run in split(series, shares).train:
@@ -87,7 +87,7 @@ def choose(series: Sequence[SeriesData], shares: Split) -> Choice:
     if len(found) * 2 < len(series):
         return Choice([1], None, f"scale 1 alone: only {names} repeat themselves")
     period, strength = (float(np.median(column)) for column in zip(*found, strict=True))
-    wanted = round(SPAN * period / WINDOW)
+    wanted = round(span * period / WINDOW)
     scale = min(wanted, _largest(series, shares))
     told = f"{names} repeat themselves, every {period:.0f} samples (autocorrelation {strength:.2f})"
     if wanted < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     series: list[str]  # by name, in the order of the rows
     intervals: list[float]  # of each series: median ms between samples
     days: float  # series-days that were judged
-    grace: int  # samples for which an alarm still answers an anomaly that has ended
+    grace: int  # steps for which an alarm still answers an anomaly that has ended
     events: int
     labels: str | None  # where labels came from; None: nothing was labelled
     begins: dict[str, int] = {}  # first ms that counts, of series that have one
@@ -59,6 +60,15 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = {}  # what was read, for people
     history: dict[str, dict[str, list[float]]] = {}
     """By scale: `train` and `validation` loss of each pass; empty where it was not kept."""
+    every: int = 0  # ms between two steps where samples are resampled; else a sample is a step
+
+    def late(self, interval: float) -> int:
+        """`grace` in ms, of a series with this sampling interval, ms."""
+        return round(self.grace * (self.every or interval))
+
+    def late_samples(self, interval: float) -> int:
+        """`grace` in samples of such a series."""
+        return math.ceil(self.late(interval) / interval) if self.every and interval else self.grace
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,12 @@ def normal_data(stored: Stored, config: Data, margin: int, hole: float) -> tuple
     return Dataset(list(stored.features), series), left_out
 
 
+def pauses(stored: Stored) -> NDArray[np.int64]:
+    """Ms between successive samples of each series, of all of them."""
+    found: NDArray[np.int64] = np.diff(stored.timestamp)[np.diff(stored.code) == 0]
+    return found
+
+
 def widened(flags: NDArray[np.bool_], margin: int) -> NDArray[np.bool_]:
     """Flags [n] and `margin` places before and after each."""
     if not flags.any():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,8 +21,8 @@ from stream_detector.bundle import (
     Registry,
     SeriesTable,
     TrainingData,
-    Transform,
 )
+from stream_detector.config import ConfigError
 from stream_detector.core.transforms import transformed
 from trainer import experts, export
 from trainer.calibrate import at_scale, calibrate, experts_of, score_runs
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from stream_detector.bundle import Golden, Manifest
     from trainer.data import Dataset, SeriesData
-    from trainer.fit import Fitted
+    from trainer.fit import Fitted, OnPass
 
 GOLDEN_SOURCE = 4000
 """Held-out windows that the golden ones are drawn from, at most."""
@@ -67,6 +67,24 @@ class Trained:
         return self.manifest.version
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Series as the model will see them, cut in time."""
+
+    series: list[SeriesData]  # transformed, and long enough for every scale
+    left_out: list[str]
+    choice: Choice
+    parts: Parts
+    scaling: Scaling
+
+
+class Module(NamedTuple):
+    """What was fitted for one scale, and with it the experts that the rules name there."""
+
+    fitted: Fitted
+    exported: export.Exported
+
+
 def train(
     data: Dataset,
     config: TrainerConfig | None = None,
@@ -76,37 +94,75 @@ def train(
 ) -> Trained:
     """Train on all series of the data together. Raises DataError where they are too short."""
     config = config or TrainerConfig()
-    transforms = [Transform(kind=rule.kind, n=rule.n) for rule in config.windows.transforms]
-    series = [
-        replace(one, values=transformed(transforms, one.values, one.timestamp))
-        for one in data.series
-    ]
-    choice = chosen_scales(series, config)
-    scales = choice.scales
-    series, left_out = _long_enough(series, config, max(scales))
-    parts = split(series, config.split, max(scales))
-    scaling = fit_scaling(parts.train, len(series), config.scaling)
+    prepared = prepare(data, config)
+    fitted = fit_scales(prepared, config, quiet=quiet)
+    return assemble(prepared, fitted, data.features, config, now=now)
 
-    rules = expert_rules(config)
+
+def prepare(data: Dataset, config: TrainerConfig) -> Prepared:
+    """Transform, leave out what is too short, cut, and find each series' centre and scale.
+
+    Raises DataError where all are too short, ConfigError for a threshold that needs labels.
+    """
+    if config.calibration.threshold is not None and config.calibration.threshold.needs_labels:
+        raise ConfigError(
+            "calibration.threshold: f_beta needs labels, which this data lacks; leave it out, then "
+            "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
+        )
+    series = transformed_series(data.series, config)
+    choice = chosen_scales(series, config)
+    series, left_out = _long_enough(series, config, max(choice.scales))
+    parts = split(series, config.split)
+    scaling = fit_scaling(parts.train, len(series), config.scaling)
+    return Prepared(series, left_out, choice, parts, scaling)
+
+
+def fit_scales(
+    prepared: Prepared,
+    config: TrainerConfig,
+    *,
+    quiet: bool = False,
+    on_pass: OnPass | None = None,
+) -> dict[int, Module]:
+    """One module for each scale, ascending; `on_pass` begins with pass 1 again for each."""
+    scales, rules = prepared.choice.scales, expert_rules(config)
+    return {
+        scale: _fit(
+            split(prepared.series, config.split, scale), prepared.scaling, scale,
+            [one.name for one in at_scale(rules, scale, scales)],
+            config, quiet=quiet, on_pass=on_pass,
+        )
+        for scale in scales
+    }  # fmt: skip
+
+
+def assemble(
+    prepared: Prepared,
+    fitted: Mapping[int, Module],
+    features: list[str],
+    config: TrainerConfig,
+    *,
+    now: dt.datetime | None = None,
+) -> Trained:
+    """Calibrate on the held-out part, and make the files of a bundle."""
+    series, parts, scaling = prepared.series, prepared.parts, prepared.scaling
+    scales = prepared.choice.scales
     modules: dict[int, bytes] = {}
     outputs: dict[int, list[str]] = {}
     metrics: dict[str, float] = {}
     seconds: dict[str, float] = {}
     history: dict[int, list[tuple[float, float]]] = {}
-    for scale in scales:
-        names = [one.name for one in at_scale(rules, scale, scales)]
-        own = split(series, config.split, scale)
-        fitted, exported = _fit(own, scaling, scale, names, config, quiet=quiet)
+    for scale, (one, exported) in fitted.items():
         modules[scale] = export.script(exported)
         outputs[scale] = exported.names
-        metrics[f"train_error_{scale}"] = fitted.train_error
-        metrics[f"validation_error_{scale}"] = fitted.validation_error
-        metrics[f"epochs_{scale}"] = float(fitted.epochs)
-        seconds[str(scale)] = fitted.seconds
-        history[scale] = fitted.history
+        metrics[f"train_error_{scale}"] = one.train_error
+        metrics[f"validation_error_{scale}"] = one.validation_error
+        metrics[f"epochs_{scale}"] = float(one.epochs)
+        seconds[str(scale)] = one.seconds
+        history[scale] = one.history
 
     scorer = export.Scripted(modules)
-    wanted = experts_of(outputs, rules)
+    wanted = experts_of(outputs, expert_rules(config))
     scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
     result = calibrate(scored, wanted, series, scaling, config.calibration)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
@@ -121,7 +177,7 @@ def train(
     manifest = export.manifest(
         created=now or dt.datetime.now(dt.UTC),
         files=files,
-        features=data.features,
+        features=features,
         scales=scales,
         normalisation=scaling.normalisation,
         experts=result.experts,
@@ -130,12 +186,12 @@ def train(
         model=config.model.name,
         metrics=metrics,
         training=_training(series),
-        scales_reason=choice.reason,
+        scales_reason=prepared.choice.reason,
     )
     manifest = msgspec.structs.replace(
-        manifest, transforms=transforms, fusion=config.calibration.fusion
+        manifest, transforms=config.windows.chain, fusion=config.calibration.fusion
     )
-    return Trained(manifest, files, left_out, seconds)
+    return Trained(manifest, files, prepared.left_out, seconds)
 
 
 def _fit(
@@ -146,8 +202,8 @@ def _fit(
     config: TrainerConfig,
     *,
     quiet: bool,
-) -> tuple[Fitted, export.Exported]:
-    """The model of one scale, and with it the experts that the rules name there."""
+    on_pass: OnPass | None,
+) -> Module:
     local, clip, seed = config.windows.local, config.windows.clip, config.fit.seed
     windows = normalised_windows(
         parts.train, scaling, scale, local=local, clip=clip, seed=seed,
@@ -159,8 +215,17 @@ def _fit(
         sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
         for family in families:
             family.prepare(sample, seed)
-    fitted = fit(windows, validation, config.model, config.fit, quiet=quiet)
-    return fitted, export.Exported(fitted.model, families, local=local, clip=clip)
+    fitted = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
+    return Module(fitted, export.Exported(fitted.model, families, local=local, clip=clip))
+
+
+def transformed_series(series: Sequence[SeriesData], config: TrainerConfig) -> list[SeriesData]:
+    """What the windows are made of: the series after their transforms, as the detector does it."""
+    rules = config.windows.chain
+    return [
+        replace(one, **transformed(rules, one.values, one.timestamp, one.breaks)._asdict())
+        for one in series
+    ]
 
 
 def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> str:
@@ -189,11 +254,18 @@ def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
 
 
 def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:
-    """The configured scales, ascending, or those that the data suggests."""
+    """The configured scales, ascending, or those that the data suggests; of them, those that have
+
+    an expert.
+    """
     wanted = config.windows.scales
     if isinstance(wanted, str):
-        return choose(series, config.split)
-    return Choice(sorted(set(wanted)), None, "")
+        choice = choose(series, config.split, config.windows.span)
+    else:
+        choice = Choice(sorted(set(wanted)), None, "")
+    rules = expert_rules(config)
+    used = [scale for scale in choice.scales if at_scale(rules, scale, choice.scales)]
+    return replace(choice, scales=used)
 
 
 def _long_enough(
@@ -218,8 +290,9 @@ def _long_enough(
         steps = max((WINDOW + 1) / shares.train, (2 if shares.overlap else WINDOW + 1) / later)
         needed = int(np.ceil(scale * steps)) + 1
         longest = max(series, key=len)
+        what = "steps after resampling" if config.windows.every else "samples"
         raise DataError(
-            f"the longest series, {longest.name}, has {len(longest)} complete samples; "
+            f"the longest series, {longest.name}, has {len(longest)} complete {what}; "
             f"with these split shares and windows.scales a series needs about {needed}"
         )
     return kept, left_out

@@ -84,6 +84,7 @@ def _capacity(group: str, model: Model, config: DetectorConfig) -> dict[str, Any
         "threshold": _threshold(config, model),
         "windows_per_second": round(speed),
         "samples_per_second": round(speed / share),
+        "resampled_every_ms": serving.transforms.every,
         "bytes_per_series": serving.slab().bytes_per_row,
     }
 
@@ -103,14 +104,14 @@ def _windows_per_second(model: Model) -> float:
 
 
 def _threshold(config: DetectorConfig, model: Model) -> str:
-    if config.alarm_budget is not None:
-        return f"alarm budget of {config.alarm_budget:g} episodes per series and day"
-    if config.threshold is not None:
-        rule = config.threshold
-        chosen = {"level": rule.level, "quantile": rule.quantile, "sigma": rule.sigma}
-        return ", ".join(f"{name} {value:g}" for name, value in chosen.items() if value is not None)
-    given = model.bundle.manifest.threshold
-    return f"the bundle's: {given.method} {given.value:g}"
+    rule = policy_of(config).rule
+    if rule is None:
+        given = model.bundle.manifest.threshold
+        told = f" ({given.provenance})" if given.provenance else ""
+        return f"the bundle's: {given.method} {given.value:g}{told}"
+    if rule[0] == "alarm_budget":
+        return f"alarm budget of {rule[1]:g} episodes per series and day"
+    return f"{rule[0]} {rule[1]:g}"
 
 
 def _topics(config: DetectorConfig, *, create: bool) -> dict[str, Any]:
@@ -155,10 +156,14 @@ def _print(report: dict[str, Any]) -> None:
             f"{len(group['features'])} features, scales {group['scales']}) verified; "
             f"threshold: {group['threshold']}"
         )
+        every = group["resampled_every_ms"]
+        what, pace = "samples", "sample a minute"
+        if every:
+            what, pace = "steps", f"step every {every / 1000:g} s"
+        series = round(group["samples_per_second"] * (every / 1000 or 60))
         typer.echo(
             f"  capacity here: {group['windows_per_second']:,} windows/s, "
-            f"{group['samples_per_second']:,} samples/s, that is "
-            f"{group['samples_per_second'] * 60:,} series at one sample a minute; "
+            f"{group['samples_per_second']:,} {what}/s, that is {series:,} series at one {pace}; "
             f"{group['bytes_per_series']:,} bytes a series"
         )
     for name, topic in report["topics"].items():

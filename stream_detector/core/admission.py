@@ -1,4 +1,4 @@
-"""Which samples of a batch count: order in time, clocks that run ahead, values to hold.
+"""Which samples of a batch count, in time and with held values, and the steps that they make.
 
 Rows whose samples arrive in order and whole are handled together; the others one by one.
 """
@@ -12,7 +12,9 @@ import numpy as np
 
 from stream_detector.core.clock import NEVER
 from stream_detector.core.groups import ANY_TIME
+from stream_detector.core.resample import run_lengths
 from stream_detector.core.segments import Segments
+from stream_detector.core.steps import Steps
 from stream_detector.records import Outcome
 
 if TYPE_CHECKING:
@@ -47,11 +49,10 @@ class Admitted:
 
     outcome: NDArray[np.uint8]  # [n] of every arrival
     at: NDArray[np.int64]  # [m] place among the arrivals
-    stages: list[NDArray[np.float64]]  # each [m, F]: as sent, holes filled; then each transform
-    values: NDArray[np.float32]  # [m, F] the last stage, relative to the anchor
     segments: Segments  # of m
-    before: NDArray[np.int64]  # [u] accepted samples of each segment's row before this batch
-    since: NDArray[np.float32]  # [m] ms since the sample before; 0 for a series' first
+    previous: NDArray[np.int64]  # [m] time of the series' sample before; NEVER for its first
+    silence: NDArray[np.int64]  # [m] ms since then, by its own time or by the partition's clock
+    steps: Steps  # what windows are made of
     restarts: dict[int, int]  # row -> the arrival with which the series starts anew
 
 
@@ -96,28 +97,53 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     at = order[kept]
     accepted = Segments(arrivals.row[at])
     row = accepted.row
-    seen = slab.seen[row]
-    time, filled = time[kept], filled[kept]
+    time, filled, clock = time[kept], filled[kept], arrivals.clock[at]
     previous = accepted.previous(time, slab.last_time[row])
-    since = np.where(previous == NEVER, 0, time - previous).astype(np.float32)
+    heard = accepted.previous(clock, slab.heard[row])
+    silence = np.where(previous == NEVER, 0, np.maximum(time - previous, clock - heard))
 
     slab.late[segments.row[~careful]] = 0
     slab.held[segments.row[~careful]] = 0
-    slab.heard[row] = arrivals.clock[at[accepted.last]]
+    slab.heard[row] = clock[accepted.last]
     slab.last_time[row] = time[accepted.last]
     slab.last[row] = filled[accepted.last]
-    slab.seen[row] += accepted.count
-    stages = slab.transforms.apply(slab.inputs, accepted, filled, since)
-    relative = _relative(slab, accepted, stages[-1])
-    return Admitted(judged, at, stages, relative, accepted, seen, since, restarts)
+    steps = _steps(slab, accepted, time, previous, filled)
+    return Admitted(judged, at, accepted, previous, silence, steps, restarts)
 
 
-def _relative(slab: Slab, accepted: Segments, values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """[m, F] values relative to their series' anchor, which is its first value."""
-    fresh = np.isnan(slab.anchor[accepted.row, 0])
-    slab.anchor[accepted.row[fresh]] = values[accepted.start[fresh]]
+def _steps(
+    slab: Slab,
+    accepted: Segments,  # of m
+    time: NDArray[np.int64],  # [m]
+    previous: NDArray[np.int64],  # [m]
+    values: NDArray[np.float64],  # [m, F] without holes
+) -> Steps:
+    """Move each row's steps on: through the grid where there is one, then through the chain."""
+    transforms = slab.transforms
+    if transforms.grid is None:
+        sample, segments = np.arange(len(time)), accepted
+        since = np.where(previous == NEVER, 0, time - previous).astype(np.float32)
+        length = nth = slab.seen[segments.row][segments.of] + segments.nth + 1
+    else:
+        sample, time, values, last = transforms.resample(slab.buckets, accepted, time, values)
+        segments = Segments(accepted.row[accepted.of[sample]])
+        since = np.full(len(sample), transforms.every, np.float32)
+        nth = slab.seen[segments.row][segments.of] + segments.nth + 1
+        begun = slab.begun[segments.row]
+        length, slab.begun[segments.row] = run_lengths(segments, nth, begun, last)
+    slab.seen[segments.row] += segments.count
+    stages = transforms.apply(slab.inputs, segments, values, since, length)
+    relative = _relative(slab, segments, stages[-1])
+    resampled = transforms.grid is not None
+    return Steps(sample, time, since, segments, nth, length, stages, relative, resampled)
+
+
+def _relative(slab: Slab, steps: Segments, values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """[s, F] values relative to their series' anchor, which is its first value."""
+    fresh = np.isnan(slab.anchor[steps.row, 0])
+    slab.anchor[steps.row[fresh]] = values[steps.start[fresh]]
     with np.errstate(over="ignore"):
-        relative = values - slab.anchor[accepted.row][accepted.of]
+        relative = values - slab.anchor[steps.row][steps.of]
     result: NDArray[np.float32] = relative.clip(-LIMIT, LIMIT).astype(np.float32)
     return result
 
@@ -137,7 +163,7 @@ def _judge_one_by_one(
     late = int(slab.late[row])
     held = slab.held[row].copy()
     newest = slab.last[row].copy()
-    whole_before = bool(slab.seen[row] > 0)
+    whole_before = not np.isnan(newest).any()
     stop = None
     for at, now in enumerate(time.tolist()):
         ahead = bool(untimed[at]) and last != NEVER and now > last + policy.max_jump

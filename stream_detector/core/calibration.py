@@ -40,6 +40,7 @@ def judge(
     segments: Segments,
     t: NDArray[np.float64],  # [k] transformed scores
     alarm: NDArray[np.float64],  # [u] z of each row's threshold
+    reached: NDArray[np.bool_],  # [k] the score has reached a bound: an alarm whatever its z
     spread: float,  # the bundle's
 ) -> Judged:
     """Place each score in its series' own distribution, and learn from it."""
@@ -52,9 +53,9 @@ def judge(
     )
     waves = int(segments.count.max(initial=0))
     if waves > len(segments):
-        _by_row(slab, segments, t, alarm, spread, judged)
+        _by_row(slab, segments, t, alarm, reached, spread, judged)
     else:
-        _by_wave(slab, segments, t, alarm, spread, judged, waves)
+        _by_wave(slab, segments, t, alarm, reached, spread, judged, waves)
     return judged
 
 
@@ -63,6 +64,7 @@ def _by_wave(
     segments: Segments,
     t: NDArray[np.float64],
     alarm: NDArray[np.float64],
+    reached: NDArray[np.bool_],
     spread: float,
     judged: Judged,
     waves: int,
@@ -80,7 +82,7 @@ def _by_wave(
         error = value - m
         z = error / d
         judged.z[at], judged.location[at], judged.deviation[at], judged.seen[at] = z, m, d, n
-        calm = ~((n >= MATURE) & (z >= alarm[some]))
+        calm = ~((n >= MATURE) & ((z >= alarm[some]) | reached[at]))
         rate = np.maximum(1.0 / (n + 1.0), 1.0 / HORIZON)
         rate_of_spread = np.maximum(1.0 / (n + 1.0 + WEIGHT_OF_PRIOR), 1.0 / HORIZON)
         moved = m + rate * np.minimum(np.maximum(error, -d), d)
@@ -99,11 +101,12 @@ def _by_row(
     segments: Segments,
     t: NDArray[np.float64],
     alarm: NDArray[np.float64],
+    reached: NDArray[np.bool_],
     spread: float,
     judged: Judged,
 ) -> None:
     """The same arithmetic on plain floats: quicker where few rows have many scores each."""
-    values = t.tolist()
+    values, bounds = t.tolist(), reached.tolist()
     least = LEAST_SPREAD * spread
     for segment, row in enumerate(segments.row.tolist()):
         first = int(segments.start[segment])
@@ -111,7 +114,7 @@ def _by_row(
         m, d, n = float(slab.location[row]), float(slab.deviation[row]), int(slab.scored[row])
         limit = float(alarm[segment])
         zs, ms, ds, ns, after = [], [], [], [], []
-        for value in values[first:last]:
+        for value, over in zip(values[first:last], bounds[first:last], strict=True):
             if n == 0:
                 m = value
             error = value - m
@@ -120,7 +123,7 @@ def _by_row(
             ms.append(m)
             ds.append(d)
             ns.append(n)
-            if n >= MATURE and z >= limit:
+            if n >= MATURE and (z >= limit or over):
                 after.append(n)
                 continue
             rate = max(1.0 / (n + 1.0), 1.0 / HORIZON)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from stream_detector.core import alarms
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import MATURE, judge
 from stream_detector.core.clock import FOREVER
@@ -45,7 +46,7 @@ class Detail:
     place: NDArray[np.int64]  # [m] of each sample in the batch
     score: NDArray[np.float32]  # [m] fused; NaN before the first
     threshold: NDArray[np.float64]  # [m] level at which its series raises an alarm
-    observed: NDArray[np.float64]  # [m, F] what the windows were made of
+    observed: NDArray[np.float64]  # [m, F] what windows were made of; NaN where it made no step
     expected: NDArray[np.float64]  # [m, F] the model's; NaN where the finest scale had no window
     contribution: NDArray[np.float64]  # [m, F] NaN likewise
 
@@ -156,68 +157,68 @@ class Engine:
     def _judge(
         self, piece: Piece, scored: dict[int, tuple[WindowSet, Scored]], result: Result
     ) -> Piece | None:
-        job, admitted = piece.job, piece.admitted
-        slab, serving, segments = job.slab, job.serving, admitted.segments
-        m = len(admitted.at)
-        new = excesses(slab, serving, scored, m)
+        job, admitted, steps = piece.job, piece.admitted, piece.admitted.steps
+        slab, serving, segments = job.slab, job.serving, steps.segments
+        s = len(steps.sample)
+        new = excesses(slab, serving, scored, s)
         filled = new.copy()
         for expert in range(new.shape[1]):
-            filled[:, expert] = segments.forward_fill(
-                new[:, expert], slab.excess[segments.row, expert]
-            )
+            filled[:, expert] = steps.hold(new[:, expert], slab.excess[segments.row, expert])
         slab.excess[segments.row] = filled[segments.last]
-        some = np.flatnonzero(~np.isnan(new).all(axis=1))  # [k] samples with a new score
+        some = np.flatnonzero(~np.isnan(new).all(axis=1))  # [k] steps with a new score
         fused = lv.fuse(np.nan_to_num(filled[some]), serving.rule, serving.weights)
         t = lv.transformed(fused, serving.levels)
         of_some = Segments(segments.row[segments.of[some]])
-        alarm = serving.z_of(slab.threshold[of_some.row].astype(np.float64))
-        spread = serving.levels.spread
-        judged = judge(slab, of_some, t, alarm, spread)
+        held = alarms.limits(slab, serving, of_some, fused)
+        judged = judge(slab, of_some, t, held.z, held.reached, serving.levels.spread)
 
-        level = np.full(m, np.nan, np.float32)
-        score_now = np.full(m, np.nan, np.float32)
+        level = np.full(s, np.nan, np.float32)
+        score_now = np.full(s, np.nan, np.float32)
+        threshold = np.full(s, np.nan, np.float32)
         level[some] = serving.level_of(judged.z)
         score_now[some] = fused
-        level = segments.forward_fill(level, slab.level[segments.row])
-        score_now = segments.forward_fill(score_now, slab.score[segments.row])
-        slab.level[segments.row] = level[segments.last]
-        slab.score[segments.row] = score_now[segments.last]
-        seen = np.full(m, np.nan)
+        threshold[some] = alarms.thresholds(slab, serving, of_some, held, judged, level[some])
+        level = steps.hold(level, slab.level[segments.row])
+        score_now = steps.hold(score_now, slab.score[segments.row])
+        threshold = segments.forward_fill(threshold, slab.threshold[segments.row])
+        seen = np.full(s, np.nan)
         seen[some] = judged.after
         seen = segments.forward_fill(seen, _seen_before(slab, segments, of_some, judged.seen))
         seen[some] = judged.seen
 
+        told = steps.told(admitted.segments, level - np.where(np.isfinite(threshold), threshold, 0))
+        rows = admitted.segments.row
         samples = Samples(
             at=admitted.at,
             time=piece.arrivals.time[admitted.at],
-            clock=piece.arrivals.clock[admitted.at],
             offset=job.batch.offset[piece.place[admitted.at]],
-            stages=admitted.stages,
-            since=admitted.since,
-            values=admitted.values,
-            level=level,
-            score=score_now,
-            scored=seen.astype(np.int32),
+            previous=admitted.previous,
+            silence=admitted.silence,
+            step=told.step,
+            level=told.each(level, slab.level[rows]),
+            score=told.each(score_now, slab.score[rows]),
+            threshold=told.each(threshold, slab.threshold[rows]),
+            scored=told.each(seen, slab.scored[rows]).astype(np.int32),
+            steps=steps,
             excess=new * serving.weights,
-            windows={k: (w, s.contribution, s.expected) for k, (w, s) in scored.items()},
+            windows={k: (w, a.contribution, a.expected) for k, (w, a) in scored.items()},
             expert_scale=[expert.scale for expert in serving.experts],
-            before=piece.before,
-            heard=piece.heard,
         )
+        slab.level[segments.row] = level[segments.last]
+        slab.score[segments.row] = score_now[segments.last]
+        slab.threshold[segments.row] = threshold[segments.last]
         if self._detailed:
             result.details.append(_detail(piece, samples))
-        moves = job.tracker.run(segments.row, segments.start, segments.count, segments.of, samples)
+        moves = job.tracker.run(admitted.segments, samples)
         job.outcome[piece.place] = admitted.outcome
         job.level[piece.place] = np.nan  # a series that starts anew may judge a sample again
         job.anomalous[piece.place] = False
-        job.level[piece.place[admitted.at]] = level
+        job.level[piece.place[admitted.at]] = samples.level
         job.anomalous[piece.place[admitted.at]] = moves.anomalous
 
         stop = self._stops(piece, moves.relearn)
-        limit = serving.levels
-        bound = lv.untransformed(judged.location + alarm[of_some.of] * judged.deviation, limit)
-        ratio = np.full(m, np.nan, np.float32)
-        ratio[some] = np.maximum(fused, 0) / np.maximum(bound, 1e-30)
+        ratio = np.full(s, np.nan, np.float32)
+        ratio[some] = alarms.ratio(serving, of_some, held, judged, fused)
         self._histograms(piece, scored, ratio, stop, result)
         events = [(at, event) for at, event in moves.events]
         rest = self._restart(piece, moves.relearn, stop, events)
@@ -244,11 +245,12 @@ class Engine:
         result: Result,
     ) -> None:
         serving = piece.job.serving
-        valid = piece.admitted.at < stop[piece.admitted.at]  # [m]
+        at = piece.admitted.at[piece.admitted.steps.sample]  # [s]
+        valid = at < stop[at]
         for scale, (windows, answer) in scored.items():
             if not len(windows):
                 continue
-            counted = valid[windows.sample]
+            counted = valid[windows.step]
             good = answer.finite & counted
             experts = [serving.experts[i] for i in serving.by_scale[scale]]
             column = next((e.output for e in experts if e.name == RECONSTRUCTION), 0)
@@ -257,7 +259,7 @@ class Engine:
                     piece.job.batch.group,
                     scale,
                     answer.scores[good, column],
-                    ratio[windows.sample[good]],
+                    ratio[windows.step[good]],
                     int((~answer.finite & counted).sum()),
                 )
             )
@@ -280,7 +282,7 @@ class Engine:
             if row in relearn:
                 last = int(piece.arrivals.time[at - 1])
                 heard = int(piece.arrivals.clock[at - 1])
-                slab.clear(row)
+                slab.clear(row)  # where it is resampled, its bucket begins with the next sample
                 slab.deviation[row] = job.serving.levels.spread
                 slab.last_time[row], slab.heard[row] = last, heard
                 continue
@@ -298,22 +300,18 @@ class Engine:
 
 
 def _detail(piece: Piece, samples: Samples) -> Detail:
-    slab, segments = piece.job.slab, piece.admitted.segments
-    row = segments.row[segments.of]
-    anchor = slab.anchor[row]
+    slab, steps = piece.job.slab, samples.steps
+    anchor = slab.anchor[steps.segments.row[steps.segments.of]]  # [s, F]
     windows, contribution, expected = samples.windows[slab.scales[0]]
-    detail = Detail(
-        piece.job.batch,
-        piece.place[samples.at],
-        samples.score,
-        slab.threshold[row].astype(np.float64),
-        anchor + samples.values,
-        np.full(anchor.shape, np.nan),
-        np.full(anchor.shape, np.nan),
-    )
-    detail.expected[windows.sample] = anchor[windows.sample] + expected
-    detail.contribution[windows.sample] = contribution
-    return detail
+    of_step = np.full((3, *anchor.shape), np.nan)
+    of_step[0] = anchor + steps.values
+    of_step[1, windows.step] = anchor[windows.step] + expected
+    of_step[2, windows.step] = contribution
+    completing = samples.step >= 0
+    of_sample = np.full((3, len(samples.at), anchor.shape[1]), np.nan)
+    of_sample[:, completing] = of_step[:, samples.step[completing]]
+    threshold = samples.threshold.astype(np.float64)
+    return Detail(piece.job.batch, piece.place[samples.at], samples.score, threshold, *of_sample)
 
 
 def _seen_before(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.core.calibration import MATURE
-from stream_detector.core.clock import NEVER
 from stream_detector.core.episode import Episode, Now, Window
 from stream_detector.core.slab import WINDOW
 from stream_detector.records import AnomalyEvent, Kind, Maturity, Partition, Severity, Status
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.policy import Policy
+    from stream_detector.core.segments import Segments
     from stream_detector.core.slab import Slab
+    from stream_detector.core.steps import Steps
     from stream_detector.core.windows import WindowSet
 
 SILENT_STEPS = 10
@@ -46,23 +47,22 @@ class Who:
 
 @dataclass(slots=True)
 class Samples:
-    """Accepted samples of one piece, sorted by row, with their verdicts; m rows."""
+    """Accepted samples of one piece, sorted by row, with their verdicts; m rows, s steps."""
 
     at: NDArray[np.int64]  # [m] arrival
-    time: NDArray[np.int64]
-    clock: NDArray[np.int64]
-    offset: NDArray[np.int64]
-    stages: list[NDArray[np.float64]]  # each [m, F]: as sent, then each transform
-    since: NDArray[np.float32]  # [m] ms
-    values: NDArray[np.float32]  # [m, F] the last stage, relative
+    time: NDArray[np.int64]  # [m]
+    offset: NDArray[np.int64]  # [m]
+    previous: NDArray[np.int64]  # [m] time of the series' sample before
+    silence: NDArray[np.int64]  # [m] ms since then
+    step: NDArray[np.int64]  # [m] the step that speaks for it; -1: it completed none
     level: NDArray[np.float32]  # [m]
     score: NDArray[np.float32]  # [m]
+    threshold: NDArray[np.float32]  # [m] level that raises an alarm
     scored: NDArray[np.int32]  # [m] scores the series had before this sample's
-    excess: NDArray[np.float32]  # [m, X] weighted, of the windows completed by this very sample
+    steps: Steps
+    excess: NDArray[np.float32]  # [s, X] weighted, of the windows completed by this very step
     windows: dict[int, tuple[WindowSet, NDArray[np.float32], NDArray[np.float32]]]
     expert_scale: Sequence[int]  # [X]
-    before: NDArray[np.int64]  # [u] last_time of each row before the piece
-    heard: NDArray[np.int64]  # [u] clock at which each row was last heard before the piece
 
 
 @dataclass(slots=True)
@@ -80,17 +80,12 @@ class Tracker:
         self._who = who
         self._policy = policy
 
-    def run(
-        self,
-        rows: NDArray[np.int64],  # [u]
-        start: NDArray[np.int64],  # [u]
-        count: NDArray[np.int64],  # [u]
-        of: NDArray[np.int64],  # [m]
-        samples: Samples,
-    ) -> Transitions:
-        slab = self._slab
+    def run(self, segments: Segments, samples: Samples) -> Transitions:
+        """Take in the samples, m in all."""
+        slab, rows, of = self._slab, segments.row, segments.of
+        start, count = segments.start, segments.count
         result = Transitions(anomalous=np.zeros(len(samples.at), np.bool_))
-        above = samples.level >= slab.threshold[rows][of]
+        above = samples.level >= samples.threshold
         above &= samples.scored >= MATURE
         busy = slab.above[rows] > 0
         busy[of[above]] = True
@@ -98,13 +93,12 @@ class Tracker:
             busy |= np.isin(rows, np.fromiter(slab.open, np.int64, len(slab.open)))
         for segment in np.flatnonzero(busy).tolist():
             part = range(int(start[segment]), int(start[segment] + count[segment]))
-            self._row(int(rows[segment]), segment, part, above, samples, result)
+            self._row(int(rows[segment]), part, above, samples, result)
         return result
 
     def _row(
         self,
         row: int,
-        segment: int,
         part: range,
         above: NDArray[np.bool_],
         samples: Samples,
@@ -114,17 +108,17 @@ class Tracker:
         episode = slab.open.get(row)
         run = int(slab.above[row])
         patience = self._patience(row)
-        last, heard = int(samples.before[segment]), int(samples.heard[segment])
         for i in part:
-            time, clock, high = int(samples.time[i]), int(samples.clock[i]), bool(above[i])
+            time, high = int(samples.time[i]), bool(above[i])
             arrival = int(samples.at[i])
-            silence = max(time - last, clock - heard) if last != NEVER else 0
-            if episode is not None and silence > patience:
-                deadline = last + patience
+            if episode is not None and int(samples.silence[i]) > patience:
+                deadline = int(samples.previous[i]) + patience
                 event = self._event(row, episode, Status.CLOSED, deadline, "silent")
                 result.events.append((arrival, event))
                 episode = None
-            last, heard = time, clock
+            if samples.step[i] < 0:  # nothing new to judge
+                result.anomalous[i] = episode is not None and episode.kind is Kind.ANOMALY
+                continue
             run = run + 1 if high else 0
             if episode is None and run < policy.min_length:
                 continue
@@ -134,7 +128,7 @@ class Tracker:
                 if window is None:  # the level is held from an earlier window
                     continue
                 episode = Episode(Kind.ANOMALY, time, window, now, repeated_at=time)
-                episode.threshold = float(slab.threshold[row])
+                episode.threshold = float(samples.threshold[i])
                 episode.severity = self._rank(now.level, episode.threshold)
                 result.events.append((arrival, self._event(row, episode, Status.OPENED, time)))
                 result.anomalous[i] = True
@@ -255,28 +249,30 @@ class Tracker:
             float(samples.level[i]),
             float(samples.score[i]),
             int(samples.scored[i]),
-            self._named(samples.stages[0][i]),
+            self._named(samples.steps.stages[0][samples.step[i]]),
         )
 
     def _window(self, row: int, i: int, samples: Samples) -> Window | None:
         """The window that this sample completed, of the scale that is most to blame."""
-        excess = np.where(np.isnan(samples.excess[i]), -np.inf, samples.excess[i])
+        step, steps = int(samples.step[i]), samples.steps
+        excess = np.where(np.isnan(samples.excess[step]), -np.inf, samples.excess[step])
         most = int(np.argmax(excess))
         if excess[most] == -np.inf:
             return None
         scale = samples.expert_scale[most]
         windows, contribution, expected = samples.windows[scale]
-        w = int(np.searchsorted(windows.sample, i))
-        end = int(samples.time[i])
-        length = (WINDOW * scale - 1) * float(self._slab.interval[row])
+        w = int(np.searchsorted(windows.step, step))
+        end = int(steps.time[step])
+        count = WINDOW * scale - (not steps.resampled)  # a bucket has a width, a sample none
+        length = count * float(self._slab.interval[row])
         return Window(
             scale,
             end - round(length),
             end,
             self._named(
                 self._slab.transforms.expected(
-                    [stage[i] for stage in samples.stages],
-                    float(samples.since[i]),
+                    [stage[step] for stage in steps.stages],
+                    float(steps.since[step]),
                     self._slab.anchor[row] + expected[w],
                 )
             ),

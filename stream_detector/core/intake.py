@@ -54,8 +54,6 @@ class Piece:
     job: Job
     place: NDArray[np.int64]  # in the batch
     arrivals: Arrivals
-    before: NDArray[np.int64]  # [u] last time of the admitted rows before the piece
-    heard: NDArray[np.int64]  # [u] clock when they were last heard
     admitted: Admitted
     windows: dict[int, WindowSet]
 
@@ -144,10 +142,7 @@ class Intake:
 
     def take_in(self, job: Job, place: NDArray[np.int64], arrivals: Arrivals) -> Piece:
         slab, serving = job.slab, job.serving
-        rows = np.unique(arrivals.row)
-        before, heard = slab.last_time[rows], slab.heard[rows]
         admitted = admit(slab, arrivals, self._policy)
-        at = np.searchsorted(rows, admitted.segments.row)
-        serving.learnt(slab, learn(slab, admitted, serving.offset, serving.factor))
-        windows = collect(slab, admitted)
-        return Piece(job, place, arrivals, before[at], heard[at], admitted, windows)
+        steps = admitted.steps
+        serving.learnt(slab, learn(slab, steps, serving.offset, serving.factor))
+        return Piece(job, place, arrivals, admitted, collect(slab, steps))

@@ -41,6 +41,12 @@ def tail(
     return np.where(scaled > 0, scaled, scaled * np.float32(slope)).astype(np.float32)
 
 
+def logarithmic(scores: NDArray[np.float32], at: float) -> NDArray[np.float32]:  # [n] -> [n]
+    """ln(1 + s / at); scores below zero count as zero."""
+    positive = np.maximum(np.ascontiguousarray(scores, dtype=np.float32), np.float32(0.0))
+    return np.log1p(positive / np.float32(at))
+
+
 def median(
     scores: NDArray[np.float32],  # [n, m], NaN where there is none; at least one in each row
 ) -> NDArray[np.float32]:  # [n]
@@ -49,13 +55,16 @@ def median(
     count = scores.shape[1] - np.isnan(scores).sum(axis=1)
     rows = np.arange(len(scores))
     low, high = ordered[rows, (count - 1) // 2], ordered[rows, count // 2]
-    return low + (high - low) * np.float32(0.5)
+    middle: NDArray[np.float32] = low + (high - low) * np.float32(0.5)
+    return middle
 
 
 def excess_of(scores: NDArray[np.float32], rule: Tail | None) -> NDArray[np.float32]:
     """The tail excess of one expert's scores [n]; the scores themselves where it has no tail."""
     if rule is None:
         return np.ascontiguousarray(scores, dtype=np.float32)
+    if rule.shape == "log":
+        return logarithmic(scores, rule.at)
     return tail(scores, rule.at, rule.excess, rule.slope)
 
 
@@ -98,6 +107,12 @@ def untransformed(t: NDArray[np.floating], levels: Levels) -> NDArray[np.float64
     if levels.transform == "identity":
         return value
     return np.maximum(np.exp(value) - levels.epsilon, 0.0)
+
+
+def just_above(score: ArrayLike) -> NDArray[np.float64]:
+    """The least score of the engine, a float32, above each of these [n]: reached means exceeded."""
+    value = np.asarray(score, dtype=np.float32)
+    return np.nextafter(value, np.float32(np.inf)).astype(np.float64)
 
 
 def usual(

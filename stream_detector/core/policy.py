@@ -11,12 +11,13 @@ DAY = 24 * HOUR
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """At most one of alarm_budget, level, quantile, sigma; none: the bundle's own threshold."""
+    """At most one of alarm_budget, level, quantile, sigma, error; none: the bundle's threshold."""
 
     alarm_budget: float | None = None  # false episodes per series and day
     level: float | None = None
-    quantile: float | None = None
-    sigma: float | None = None
+    quantile: float | None = None  # of the held-out scores
+    sigma: float | None = None  # standard deviations above the held-out mean
+    error: float | None = None  # the score itself
 
     hold_limit: int = 5
     restart_after_late: int = 10
@@ -31,3 +32,12 @@ class Policy:
     regime_change_after: int = 12 * HOUR
 
     max_series: int = 1_000_000  # per group and partition
+
+    @property
+    def rule(self) -> tuple[str, float] | None:
+        """The method that is set, by its name in a bundle's threshold, and its value."""
+        for name in ("alarm_budget", "level", "quantile", "sigma", "error"):
+            value: float | None = getattr(self, name)
+            if value is not None:
+                return name, value
+        return None

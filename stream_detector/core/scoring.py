@@ -103,10 +103,10 @@ class _Cutter:
 
 
 def excesses(
-    slab: Slab, serving: Serving, sets: dict[int, tuple[WindowSet, Scored]], samples: int
+    slab: Slab, serving: Serving, sets: dict[int, tuple[WindowSet, Scored]], steps: int
 ) -> NDArray[np.float32]:
-    """[m, X] tail excess of each expert where a window was completed, else NaN."""
-    result = np.full((samples, len(serving.experts)), np.nan, np.float32)
+    """[s, X] tail excess of each expert where a window was completed, else NaN."""
+    result = np.full((steps, len(serving.experts)), np.nan, np.float32)
     for scale, (windows, scored) in sets.items():
         good = np.flatnonzero(scored.finite)
         if not len(good):
@@ -114,8 +114,9 @@ def excesses(
         segments = Segments(windows.row[good])
         for at in serving.by_scale[scale]:
             expert = serving.experts[at]
-            smooth = _smooth(slab.history[at], segments, scored.scores[good, expert.output], expert)
-            result[windows.sample[good], at] = lv.excess_of(smooth, expert.tail)
+            scores, nth = scored.scores[good, expert.output], windows.nth[good]
+            smooth = _smooth(slab.history[at], segments, scores, nth, expert)
+            result[windows.step[good], at] = lv.excess_of(smooth, expert.tail)
     return result
 
 
@@ -123,9 +124,10 @@ def _smooth(
     history: NDArray[np.float32],  # [R, n - 1], newest last; written
     segments: Segments,
     scores: NDArray[np.float32],  # [w]
+    nth: NDArray[np.int64],  # [w] window of its unbroken run, from 1
     expert: Expert,
 ) -> NDArray[np.float32]:
-    """[w] mean, maximum or median of the last n scores of each series, of as many as there are."""
+    """[w] mean, maximum or median of the last n scores of each run, of as many as there are."""
     h = history.shape[1]
     if h == 0:
         return scores
@@ -133,14 +135,16 @@ def _smooth(
     start = segments.looking_back(h)
     history[segments.row] = flat[start[segments.last][:, None] + 1 + np.arange(h)]
     if expert.smoothing.kind == "median":
-        return lv.median(flat[start[:, None] + np.arange(h + 1)])
+        place = np.arange(h + 1)
+        past = flat[start[:, None] + place]
+        return lv.median(np.where(nth[:, None] > h - place, past, np.float32(np.nan)))
     total = np.zeros(len(scores), np.float32)
     count = np.zeros(len(scores), np.float32)
     if expert.smoothing.kind == "max":
         total.fill(-np.inf)
     for back in range(h + 1):  # one by one: a sum's last bits depend on its order
         part = flat[start + back]
-        there = ~np.isnan(part)
+        there = ~np.isnan(part) & (nth > h - back)
         if expert.smoothing.kind == "max":
             np.maximum(total, part, out=total, where=there)
         else:

@@ -59,9 +59,17 @@ class Segments:
     def looking_back(self, h: int) -> NDArray[np.int64]:
         return np.arange(len(self.of)) + h * self.of
 
-    def forward_fill(self, values: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
-        """[n] floats; NaN takes the value before it in its segment, at the start `before` [u]."""
+    def forward_fill(
+        self, values: NDArray[Any], before: NDArray[Any], begin: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """[n] floats; NaN takes the value before it in its segment, at the start `before` [u].
+
+        Nothing is taken from before `begin` [n]; places below a segment's start lie before it.
+        """
         place = np.where(np.isnan(values), -1, np.arange(len(values)))
         seen = np.maximum.accumulate(place)
-        inside = seen >= self.start[self.of]
-        return np.where(inside, values[np.maximum(seen, 0)], before[self.of])
+        start, old = self.start[self.of], before[self.of]
+        if begin is not None:
+            old = np.where(begin < start, old, np.nan)
+            start = np.maximum(start, begin)
+        return np.where(seen >= start, values[np.maximum(seen, 0)], old)

@@ -15,7 +15,7 @@ from stream_detector.core.transforms import Transforms
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream_detector.bundle import Expert
+    from stream_detector.bundle import Expert, Threshold
     from stream_detector.core.policy import Policy
     from stream_detector.ports import Model, Scorer
 
@@ -49,23 +49,38 @@ class Serving:
         self.offset = manifest.normalisation.offset
         self.factor = manifest.normalisation.factor
         self.table = bundle.series
-        self._thresholds(policy, manifest.threshold.method, manifest.threshold.value)
+        self._choose(policy, manifest.threshold)
 
-    def _thresholds(self, policy: Policy, method: str, value: float) -> None:
-        """Known series' fixed levels [n], or a budget that each series' interval turns into one."""
-        for name in ("alarm_budget", "level", "quantile", "sigma"):
-            chosen = getattr(policy, name)
-            if chosen is not None:
-                method, value = name, chosen
+    def _choose(self, policy: Policy, given: Threshold) -> None:
+        """Known series' levels [n] or scores [n] that raise an alarm, and those of all others.
+
+        Or a budget, that each series' interval turns into a level. A series that the bundle knows
+        nothing of, or no longer, has no score of its own to reach where each series has one: it
+        gets the usual level of those scores.
+        """
+        rule, table = policy.rule, self.table
+        method, value = rule or (given.method, given.value)
         self.budget = value if method == "alarm_budget" else None
-        if method == "quantile":
-            value = -float(np.log10(1.0 - value))
-        self._fixed = np.full(len(self.table.row), value)
-        if method == "sigma":
-            score = self.table.score_mean + value * self.table.score_std
-            t = lv.transformed(score, self.levels)
-            self._fixed = self.level_of((t - self.table.score_location) / self.table.score_spread)
-        self._usual = float(np.median(self._fixed)) if len(self._fixed) else value
+        level = -float(np.log10(1.0 - value)) if method == "quantile" else value
+        self._level = np.full(len(table.row), level)
+        self._bound = np.full(len(table.row), np.inf)
+        self._usual_level, self._usual_bound = level, np.inf
+        fixed = value if method == "error" else given.score if rule is None else None
+        if fixed is not None:
+            self._level[:] = self._usual_level = np.inf
+            self._bound[:] = self._usual_bound = fixed
+            return
+        scores = table.score_threshold if rule is None else None
+        if scores is None and method == "sigma":
+            scores = lv.just_above(table.score_mean + value * table.score_std)
+        if scores is None or not np.isfinite(scores).any():
+            return
+        known = np.isfinite(scores)
+        t = lv.transformed(scores[known], self.levels)
+        z = (t - table.score_location[known]) / table.score_spread[known]
+        self._usual_level = float(np.median(self.level_of(z)))
+        self._level = np.where(known, np.inf, self._usual_level)
+        self._bound = np.where(known, scores, np.inf)
 
     def level_of(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         level = lv.level_of(z, self.levels.z, self.levels.level, self.levels.slope)
@@ -98,18 +113,21 @@ class Serving:
         slab.location[row] = self.table.score_location[known]
         slab.deviation[row] = self.table.score_spread[known]
         slab.scored[row] = PRIOR
-        slab.threshold[row] = self._threshold(float(slab.interval[row]), known)
+        self._set_limits(slab, row, known)
 
     def learnt(self, slab: Slab, rows: NDArray[np.int64]) -> None:
         """Rows that have just learnt centre, scale and interval get a threshold."""
         for row in rows.tolist():
-            slab.threshold[row] = self._threshold(float(slab.interval[row]), None)
+            self._set_limits(slab, row, None)
 
-    def _threshold(self, interval: float, known: int | None) -> float:
-        if self.budget is None:
-            return float(self._fixed[known]) if known is not None else self._usual
-        windows = DAY / (max(interval, 1.0) * self.scales[0])
-        return max(float(np.log10(windows / self.budget)), LOWEST)
+    def _set_limits(self, slab: Slab, row: int, known: int | None) -> None:
+        level, bound = self._usual_level, self._usual_bound
+        if self.budget is not None:
+            windows = DAY / (max(float(slab.interval[row]), 1.0) * self.scales[0])
+            level = max(float(np.log10(windows / self.budget)), LOWEST)
+        elif known is not None:
+            level, bound = float(self._level[known]), float(self._bound[known])
+        slab.threshold[row], slab.bound[row] = level, bound
 
     def take_over(self, slab: Slab) -> None:
         """Serve a slab that another model served: windows stay, what scores meant is forgotten."""
@@ -125,7 +143,7 @@ class Serving:
                 slab.scored[row] = 0
                 slab.deviation[row] = self.levels.spread
                 if slab.state[row] == LEARNT:
-                    slab.threshold[row] = self._threshold(float(slab.interval[row]), None)
+                    self._set_limits(slab, row, None)
                 continue
             anchor = slab.anchor[row].copy()
             moved = slab.last_time.item(row) != NEVER and not np.isnan(anchor).any()

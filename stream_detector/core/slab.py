@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stream_detector.core.clock import FOREVER, NEVER, PartitionClock
+from stream_detector.core.resample import Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Slab:
     """
 
     anchor: NDArray[np.float64]  # [R, F]; NaN before the first sample
-    last: NDArray[np.float64]  # [R, F] newest values, as sent
+    last: NDArray[np.float64]  # [R, F] newest values, as sent; NaN before the first sample
     held: NDArray[np.uint8]  # [R, F] samples in a row that a value was held for
     ring: NDArray[np.float32]  # [R, S, 60, F] step i of a scale lies at i % 60
     sums: NDArray[np.float64]  # [R, C, F] of the samples of the unfinished step
@@ -45,19 +46,26 @@ class Slab:
     spread: NDArray[np.float32]  # [R, F]
     state: NDArray[np.uint8]  # [R]
     slot: NDArray[np.int32]  # [R] place in the learning pool
-    seen: NDArray[np.int64]  # [R] accepted samples
+    seen: NDArray[np.int64]  # [R] steps of scale 1: accepted samples, or buckets of them
     last_time: NDArray[np.int64]  # [R] ms
     heard: NDArray[np.int64]  # [R] elapsed clock of the partition at the newest accepted sample, ms
     late: NDArray[np.uint8]  # [R] late samples in a row
-    interval: NDArray[np.float32]  # [R] ms between samples
+    interval: NDArray[np.float32]  # [R] ms between steps
     excess: NDArray[np.float32]  # [R, X] newest tail excess of each expert; NaN before the first
     location: NDArray[np.float64]  # [R] of the transformed score
     deviation: NDArray[np.float64]  # [R]
     scored: NDArray[np.int32]  # [R] scores that location and deviation have seen
-    threshold: NDArray[np.float32]  # [R] level
+    threshold: NDArray[np.float32]  # [R] level, of a bound the newest; infinite before the first
+    bound: NDArray[np.float32]  # [R] score that raises an alarm; infinite where a level does
     level: NDArray[np.float32]  # [R] newest; NaN before the first
     score: NDArray[np.float32]  # [R] newest
     above: NDArray[np.uint16]  # [R] samples in a row above the threshold, outside episodes
+
+    # Only where samples are resampled:
+    bucket: NDArray[np.int64]  # [R] number of the bucket that is being filled; NEVER before it
+    bucket_value: NDArray[np.float64]  # [R, F]
+    bucket_count: NDArray[np.int64]  # [R]
+    begun: NDArray[np.int64]  # [R] steps before the unbroken run of steps
 
     def __init__(
         self,
@@ -86,9 +94,15 @@ class Slab:
 
     def _layout(self) -> dict[str, tuple[type[np.generic], tuple[int, ...], float]]:
         f, s, c, x = self.features, len(self.scales), len(self.coarse), len(self.smoothing)
+        resampled: dict[str, tuple[type[np.generic], tuple[int, ...], float]] = {
+            "bucket": (np.int64, (), NEVER),
+            "bucket_value": (np.float64, (f,), 0),
+            "bucket_count": (np.int64, (), 0),
+            "begun": (np.int64, (), 0),
+        }
         return {
             "anchor": (np.float64, (f,), np.nan),
-            "last": (np.float64, (f,), 0),
+            "last": (np.float64, (f,), np.nan),
             "held": (np.uint8, (f,), 0),
             "ring": (np.float32, (s, WINDOW, f), 0),
             "sums": (np.float64, (c, f), 0),
@@ -100,15 +114,17 @@ class Slab:
             "last_time": (np.int64, (), NEVER),
             "heard": (np.int64, (), NEVER),
             "late": (np.uint8, (), 0),
-            "interval": (np.float32, (), 0),
+            "interval": (np.float32, (), self.transforms.every),
             "excess": (np.float32, (x,), np.nan),
             "location": (np.float64, (), 0),
             "deviation": (np.float64, (), 1),
             "scored": (np.int32, (), 0),
             "threshold": (np.float32, (), np.inf),
+            "bound": (np.float32, (), np.inf),
             "level": (np.float32, (), np.nan),
             "score": (np.float32, (), np.nan),
             "above": (np.uint16, (), 0),
+            **(resampled if self.transforms.grid else {}),
         }
 
     def __len__(self) -> int:
@@ -116,6 +132,11 @@ class Slab:
 
     def _pasts(self) -> list[NDArray[Any]]:
         return [*self.history, *self.inputs]
+
+    @property
+    def buckets(self) -> Buckets:
+        """The arrays of resampling, where there is some."""
+        return Buckets(self.bucket, self.bucket_value, self.bucket_count)
 
     @property
     def capacity(self) -> int:
@@ -219,7 +240,7 @@ class LearningPool:
     def __init__(self, features: int) -> None:
         self.features = features
         self.values = np.empty((0, LEARN, features), np.float32)  # relative to the anchor
-        self.steps = np.empty((0, LEARN), np.float32)  # ms since the sample before
+        self.steps = np.empty((0, LEARN), np.float32)  # ms since the step before
         self.free: list[int] = []
 
     def take(self) -> int:

@@ -1,4 +1,4 @@
-"""Accepted samples -> steps at each scale -> windows; centre and scale of new series."""
+"""Steps of scale 1 -> steps at each scale -> windows; centre and scale of new series."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stream_detector.core.slab import KNOWN, LEARN, LEARNING, LEARNT, NOT_LEARNI
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream_detector.core.admission import Admitted
     from stream_detector.core.slab import Slab
+    from stream_detector.core.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,9 @@ class WindowSet:
 
     flat: NDArray[np.float32]  # [*, F]
     start: NDArray[np.int64]  # [w] of each window in flat
-    sample: NDArray[np.int64]  # [w] which accepted sample completed it
+    step: NDArray[np.int64]  # [w] which step of scale 1 completed it
     row: NDArray[np.int64]  # [w]
+    nth: NDArray[np.int64]  # [w] windows of its unbroken run so far, counting itself
 
     def __len__(self) -> int:
         return len(self.start)
@@ -36,22 +37,21 @@ class WindowSet:
         return windows
 
 
-def learn(slab: Slab, admitted: Admitted, offset: float, factor: float) -> NDArray[np.int64]:
-    """Collect first samples of new series; at the 120th they get centre and scale.
+def learn(slab: Slab, steps: Steps, offset: float, factor: float) -> NDArray[np.int64]:
+    """Collect first steps of new series; at the 120th they get centre and scale.
 
     Returns the rows that have just learnt theirs.
     """
-    segments = admitted.segments
+    segments = steps.segments
     young = slab.state[segments.row] == LEARNING
     if not young.any():
         return np.empty(0, np.int64)
     for row in segments.row[young & (slab.slot[segments.row] == NOT_LEARNING)].tolist():
         slab.slot[row] = slab.pool.take()
-    nth = admitted.before[segments.of] + segments.nth  # [m] 0 for a series' first sample
-    mine = np.flatnonzero(young[segments.of] & (nth < LEARN))
+    mine = np.flatnonzero(young[segments.of] & (steps.nth <= LEARN))
     slot = slab.slot[segments.row[segments.of[mine]]]
-    slab.pool.values[slot, nth[mine]] = admitted.values[mine]
-    slab.pool.steps[slot, nth[mine]] = admitted.since[mine]
+    slab.pool.values[slot, steps.nth[mine] - 1] = steps.values[mine]
+    slab.pool.steps[slot, steps.nth[mine] - 1] = steps.since[mine]
 
     ready: NDArray[np.int64] = segments.row[young & (slab.seen[segments.row] >= LEARN)]
     if len(ready):
@@ -68,72 +68,75 @@ def learn(slab: Slab, admitted: Admitted, offset: float, factor: float) -> NDArr
     return ready
 
 
-def collect(slab: Slab, admitted: Admitted) -> dict[int, WindowSet]:
-    """Scale -> the windows that these samples completed; moves the rings on."""
-    segments = admitted.segments
-    seen = admitted.before[segments.of] + segments.nth + 1  # [m] counting the sample itself
+def collect(slab: Slab, steps: Steps) -> dict[int, WindowSet]:
+    """Scale -> the windows that these steps completed; moves the rings on."""
+    segments = steps.segments
     state = slab.state[segments.row]
     ready = ((state == KNOWN) | (state == LEARNT))[segments.of]
-    ready &= (state == KNOWN)[segments.of] | (seen >= LEARN)
+    ready &= (state == KNOWN)[segments.of] | (steps.nth >= LEARN)
     result = {}
     for place, scale in enumerate(slab.scales):
-        if scale == 1:
-            result[scale] = _window_set(
-                slab, place, segments, admitted.values, seen, np.arange(len(seen)), ready
-            )
-            continue
-        values, sample = _steps(slab, slab.coarse.index(scale), scale, admitted, seen)
-        steps = Segments(segments.row[segments.of[sample]])
-        result[scale] = _window_set(
-            slab, place, steps, values, seen[sample] // scale, sample, ready[sample]
-        )
+        values, done = steps.values, np.arange(len(steps.nth))
+        coarse = segments
+        if scale > 1:
+            values, done = _coarse(slab, slab.coarse.index(scale), scale, steps)
+            coarse = Segments(segments.row[segments.of[done]])
+        result[scale] = _window_set(slab, place, scale, coarse, values, steps, done, ready)
     return result
 
 
-def _steps(
-    slab: Slab, place: int, scale: int, admitted: Admitted, seen: NDArray[np.int64]
+def _coarse(
+    slab: Slab, place: int, scale: int, steps: Steps
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Means of `scale` samples: values [s, F] and the sample [s] that completed each.
+    """Means of `scale` steps: values [c, F] and the step [c] that completed each.
 
-    Sums grow sample by sample in order, so they do not depend on how the stream was cut.
+    Sums grow step by step in order, so they do not depend on how the stream was cut. Means are
+    aligned to the series' own count; one that straddles a hole is in no window.
     """
-    segments = admitted.segments
-    step = (seen - 1) // scale
-    first = np.empty(len(seen), np.bool_)
+    segments, nth = steps.segments, steps.nth
+    mean = (nth - 1) // scale
+    first = np.empty(len(nth), np.bool_)
     first[:1] = True
-    first[1:] = (segments.of[1:] != segments.of[:-1]) | (step[1:] != step[:-1])
-    of = np.cumsum(first) - 1  # [m] which sum a sample belongs to
+    first[1:] = (segments.of[1:] != segments.of[:-1]) | (mean[1:] != mean[:-1])
+    of = np.cumsum(first) - 1  # [s] which sum a step belongs to
     carried = of[segments.start]
     which = np.concatenate((carried, of))
     sums = np.empty((int(of[-1]) + 1 if len(of) else 0, slab.features))
     for feature in range(slab.features):
         old = slab.sums[segments.row, place, feature]
-        new = admitted.values[:, feature].astype(np.float64)
+        new = steps.values[:, feature].astype(np.float64)
         sums[:, feature] = np.bincount(which, np.concatenate((old, new)), len(sums))
-    done = seen % scale == 0
+    done = nth % scale == 0
     left = sums[of[segments.last]]
     left[done[segments.last]] = 0
     slab.sums[segments.row, place] = left
-    sample = np.flatnonzero(done)
-    return (sums[of[sample]] / scale).astype(np.float32), sample
+    completed = np.flatnonzero(done)
+    return (sums[of[completed]] / scale).astype(np.float32), completed
 
 
 def _window_set(
     slab: Slab,
     place: int,
+    scale: int,
     segments: Segments,
-    values: NDArray[np.float32],  # [s, F] new steps
-    count: NDArray[np.int64],  # [s] steps of the series so far, counting this one
-    sample: NDArray[np.int64],  # [s]
+    values: NDArray[np.float32],  # [c, F] new steps of this scale
+    steps: Steps,
+    done: NDArray[np.int64],  # [c] step of scale 1 that completed each
     ready: NDArray[np.bool_],  # [s]
 ) -> WindowSet:
     rows = segments.row
+    count = steps.nth[done] // scale  # [c] steps of the series so far, counting this one
     before = count[segments.start] - 1  # [u] steps in the ring
     oldest = (before[:, None] - (WINDOW - 1) + np.arange(WINDOW - 1)) % WINDOW
     flat = segments.flat(slab.ring[rows[:, None], place, oldest], values)
     fresh = segments.nth >= segments.count[segments.of] - WINDOW
     slab.ring[rows[segments.of[fresh]], place, (count[fresh] - 1) % WINDOW] = values[fresh]
-    whole = np.flatnonzero(ready & (count >= WINDOW))
+    spare = steps.length[done] - WINDOW * scale  # steps of the run before the window
+    whole = np.flatnonzero(ready[done] & (spare >= 0))
     return WindowSet(
-        flat, segments.looking_back(WINDOW - 1)[whole], sample[whole], rows[segments.of[whole]]
+        flat,
+        segments.looking_back(WINDOW - 1)[whole],
+        done[whole],
+        rows[segments.of[whole]],
+        spare[whole] // scale + 1,
     )

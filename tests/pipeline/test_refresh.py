@@ -18,7 +18,7 @@ from stream_detector.adapters.bundle_watcher import BundleWatcher
 from stream_detector.adapters.store import ParquetStore, ParquetStoreReader
 from stream_detector.adapters.torch_scorer import load_model
 from stream_detector.bundle import Registry
-from stream_detector.config import ModelRoute, Store, ThresholdRule
+from stream_detector.config import ModelRoute, Store
 from stream_detector.core.engine import Engine
 from stream_detector.core.policy import Policy
 from stream_detector.records import Batch, Outcome, Partition, Verdicts
@@ -29,6 +29,7 @@ from trainer.config import Calibration, Fit, ModelChoice, TrainerConfig, Windows
 from trainer.refresh import refresh
 from trainer.refresh_command import Ports, TerminatedError, Termination
 from trainer.refresh_config import Gate, Refresh
+from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,7 +135,7 @@ def test_a_challenger_that_finds_less_is_not_promoted_and_leaves_no_bundle_behin
     registry = Registry(root / "registry")
     before = registry.versions()
     deaf = msgspec.structs.replace(
-        config(root, epochs=1), calibration=Calibration(threshold=ThresholdRule(level=90.0))
+        config(root, epochs=1), calibration=Calibration(threshold=ThresholdChoice(level=90.0))
     )
     verdict = one_round(root, deaf)
     assert not verdict.promoted

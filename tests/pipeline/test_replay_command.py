@@ -18,10 +18,10 @@ from stream_detector.app import Settings
 from stream_detector.bundle import Registry
 from stream_detector.cli import execute
 from stream_detector.commands import wiring
-from stream_detector.config import ThresholdRule
 from stream_detector.formats.events import line_envelope
 from tests.unit.trainer_cases import MINUTE, START, fleet, quick, wave
 from trainer.config import Calibration
+from trainer.threshold_config import ThresholdChoice
 from trainer.train import publish, train
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def test_against_lists_what_the_other_bundle_misses(
     registry: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deaf = Registry(tmp_path / "deaf")
-    never = Calibration(threshold=ThresholdRule(level=99.5))  # levels end at 99
+    never = Calibration(threshold=ThresholdChoice(level=99.5))  # levels end at 99
     settings = msgspec.structs.replace(quick(epochs=1), calibration=never)
     publish(train(fleet(LEARNT), settings, quiet=True), deaf)
     assert replay("--bundle", registry, "--against", deaf.path, "--input", data, "--json") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +25,9 @@ CHAINS = (
     (Transform(kind="difference"),),
     (Transform(kind="trailing_mean", n=3), Transform(kind="rate")),
     (Transform(kind="log_difference"), Transform(kind="trailing_mean", n=4)),
+    (Transform(kind="resample", every=STEP // 3, how="last", fill=2), Transform(kind="rate")),
+    (Transform(kind="resample", every=STEP, fill=0), Transform(kind="trailing_mean", n=3)),
+    (Transform(kind="resample", every=5 * STEP // 2, how="max", fill=1),),
 )
 POLICY = Policy(
     restart_after_late=3,
@@ -37,7 +41,13 @@ POLICY = Policy(
 )
 
 
-def stream(seed: int, features: int, minutes: int, ahead: tuple[str, ...] = ("s0", "s2")) -> Batch:
+def stream(
+    seed: int,
+    features: int,
+    minutes: int,
+    ahead: tuple[str, ...] = ("s0", "s2"),
+    jitter: int = 0,  # ms that a sample may be off
+) -> Batch:
     """Series that are late, repeat themselves, fall silent, jump, miss values and go wild."""
     rng = np.random.default_rng(seed)
     names = [f"s{i}" for i in range(5)]
@@ -63,7 +73,7 @@ def stream(seed: int, features: int, minutes: int, ahead: tuple[str, ...] = ("s0
                 value += 12 * 10**at
             value = np.where(rng.random(features) < 0.02, np.nan, value) if features > 1 else value
             series.append(name)
-            times.append(now)
+            times.append(now + int(rng.integers(0, jitter + 1)))
             rows.append(value)
     return batch(series, times, np.array(rows))
 
@@ -87,8 +97,9 @@ def fresh(
     smoothing: tuple[int, Of],
     rungs: tuple[int, ...],
     transforms: tuple[Transform, ...] = (),
+    policy: Policy = POLICY,
 ) -> Engine:
-    engine = Engine("test", POLICY)
+    engine = Engine("test", policy)
     served = model(
         [f"f{i}" for i in range(features)],
         scales,
@@ -102,13 +113,15 @@ def fresh(
     return engine
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     features=st.sampled_from([1, 3]),
     scales=st.sampled_from([(1,), (1, 4), (3,)]),
     smoothing=st.sampled_from([(1, "mean"), (5, "mean"), (4, "median")]),
     transforms=st.sampled_from(CHAINS),
+    jitter=st.sampled_from([0, STEP // 2, STEP]),
+    policy=st.sampled_from([POLICY, replace(POLICY, error=2.5), replace(POLICY, sigma=3.0)]),
     cuts=st.lists(st.integers(1, 2500), max_size=60),
 )
 def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state(
@@ -117,11 +130,13 @@ def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state
     scales: tuple[int, ...],
     smoothing: tuple[int, Of],
     transforms: tuple[Transform, ...],
+    jitter: int,
+    policy: Policy,
     cuts: list[int],
 ) -> None:
-    whole = stream(seed, features, 520)
-    one = fresh(features, scales, smoothing, (16,), transforms)
-    many = fresh(features, scales, smoothing, (4, 16), transforms)
+    whole = stream(seed, features, 520, jitter=jitter)
+    one = fresh(features, scales, smoothing, (16,), transforms, policy)
+    many = fresh(features, scales, smoothing, (4, 16), transforms, policy)
     expected = outcome(one, [whole])
     found = outcome(many, cut(whole, [at for at in cuts if at < len(whole)]))
 

@@ -40,7 +40,7 @@ EXAMPLES: dict[str, Any] = {
 
 HINTS = {
     "models": '[{match: "pump-*", registry: DIR}, {match: "*", registry: DIR}]',
-    "threshold": "{level: 4.0} | {quantile: 0.999} | {sigma: 4.0}",
+    "threshold": "{level: 4.0} | {quantile: 0.999} | {sigma: 4.0} | {error: 0.8}",
     "input.fields.features": "{temperature: payload.temp, vibration: payload.vib}",
 }
 """How a value is written that is more than a word or a number."""

@@ -68,10 +68,11 @@ def test_every_group_is_verified_and_its_capacity_measured(
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ({}, "the bundle's: alarm_budget 1"),
+        ({}, "the bundle's: alarm_budget 1 (1 false episodes per series and day, from"),
         ({"alarm_budget": 0.5}, "alarm budget of 0.5 episodes per series and day"),
         ({"threshold": {"quantile": 0.999}}, "threshold: quantile 0.999"),
         ({"threshold": {"sigma": 3}}, "threshold: sigma 3"),
+        ({"threshold": {"error": 0.5}}, "threshold: error 0.5"),
     ],
 )
 def test_it_tells_people_what_decides_about_alarms(
@@ -99,6 +100,11 @@ def test_it_tells_people_what_decides_about_alarms(
         (USUAL | {"model": {"registry": "${NO_SUCH_VARIABLE}"}}, "NO_SUCH_VARIABLE is not set"),
         (USUAL | {"model": {"registry": "x"}, "alarm_budget": -1}, "alarm_budget"),
         (USUAL | {"model": {"registry": "x"}, "device": "gpu"}, "device"),
+        (
+            USUAL | {"model": {"registry": "x"}, "threshold": {"error": 1.0, "sigma": 3.0}},
+            "`threshold` needs one of level, quantile, sigma, error",
+        ),
+        (USUAL | {"model": {"registry": "x"}, "threshold": {"error": 0.0}}, "threshold.error"),
         (USUAL | {"model": {"registry": "x"}, "commit_every": "soon"}, "commit_every"),
     ],
     ids=str,

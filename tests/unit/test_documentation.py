@@ -36,6 +36,7 @@ from stream_detector.records import (
 from tests.fakes import event
 from trainer.cli import app as trainer
 from trainer.config import TrainerConfig
+from trainer.space import Space
 
 if TYPE_CHECKING:
     import typer
@@ -111,9 +112,10 @@ def test_the_readme_begins_with_two_commands_and_the_second_is_what_the_build_ru
 
 
 def test_the_configurations_in_the_readme_load() -> None:
-    first, second, groups = blocks("yaml")
+    first, second, searched, groups = blocks("yaml")
     assert parse_yaml(first, DetectorConfig, "detector.yaml", {}).alarm_budget == 0.1
     assert parse_yaml(second, TrainerConfig, "trainer.yaml", {}).refresh.store == "store"
+    assert Space(parse_yaml(searched, TrainerConfig, "trainer.yaml", {})).dimensions
     config = yaml.safe_load(first) | yaml.safe_load(groups)
     del config["model"]
     routes = msgspec.convert(config, DetectorConfig).routes

@@ -283,14 +283,6 @@ def test_the_threshold_comes_from_the_policy_and_else_from_the_bundle(
     assert event.threshold == pytest.approx(level, abs=1e-4)
 
 
-def test_sigma_becomes_the_level_of_that_score() -> None:
-    made = engine(Policy(sigma=2.0), known=KNOWN)
-    [event] = opened(made.process([samples([*noise(150), 90.0])]))
-    # mean 1, std .3: ln(1.6) / .3 spreads above the location.
-    z = np.log(1.6) / 0.3
-    assert event.threshold == pytest.approx(np.interp(z, [1, 2], [0.8, 1.6]), rel=1e-4)
-
-
 def test_a_dropped_partition_is_forgotten() -> None:
     made = engine()
     made.process([samples(noise(10))])

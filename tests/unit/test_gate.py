@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from stream_detector.ports import Stored
 from trainer.config import Data
-from trainer.data import Dataset, SeriesData
+from trainer.data import Dataset, SeriesData, samples_in_step
 from trainer.gate import Figures, decide, most_by_chance, too_little
 from trainer.inject import KINDS, inject
 from trainer.refresh_config import Gate
-from trainer.store_data import cut, normal_data, runs, widened
+from trainer.store_data import cut, normal_data, pauses, runs, widened
 
 GATE = Gate()
 
@@ -128,6 +128,31 @@ def test_an_injection_changes_only_samples_from_its_onset_on(scale: int) -> None
         assert case.onset <= min(changed) <= max(changed) <= case.end
         lead = np.count_nonzero(case.stretch.timestamp < case.onset)
         assert lead >= 90 * scale
+
+
+def test_where_samples_are_resampled_an_injection_lasts_as_many_steps() -> None:
+    series = [wave(6000)]
+    plain, resampled = (inject(series, 1, 2, 0, samples=samples) for samples in (1, 6))
+    for one, six in zip(plain, resampled, strict=True):
+        assert one.kind == six.kind
+        times = six.stretch.timestamp
+        assert np.count_nonzero(times < six.onset) >= 6 * 90
+        clean = series[0].values[np.searchsorted(series[0].timestamp, times)]
+        hit = np.flatnonzero((six.stretch.values != clean).any(axis=1))
+        if six.kind != "flatline":
+            assert len(hit) == 6 * {"spike": 2, "level_shift": 60, "noise_burst": 40}[six.kind]
+
+
+def test_a_step_takes_as_many_samples_as_usually_come_in_its_time() -> None:
+    some = stored([0, 9_000, 20_000, 31_000, 41_000, 500_000])
+    assert [samples_in_step(pauses(some), every) for every in (0, 5_000, 11_000, 60_000)] == [
+        1,
+        1,
+        1,
+        6,
+    ]
+    assert samples_in_step(pauses(stored([5])), 60_000) == 1
+    assert samples_in_step(np.zeros(3, np.int64), 60_000) == 1
 
 
 def test_stretches_that_are_too_short_get_no_injection() -> None:

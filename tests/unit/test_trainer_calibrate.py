@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stream_detector.bundle import Smoothing
+from stream_detector.core import levels as core
 from stream_detector.core.levels import fuse, level_of, transformed
 from stream_detector.ports import Scores
 from tests.unit.trainer_cases import series
@@ -13,6 +14,7 @@ from trainer.calibrate import RunScores, calibrate, experts_of, knots, score_run
 from trainer.config import Calibration, ExpertRule, Split
 from trainer.data import DataError
 from trainer.preprocess import fit_scaling, split
+from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,9 +164,22 @@ def test_smoothing_is_causal_and_begins_with_what_there_is() -> None:
     "rule", [{"level": 4.0}, {"quantile": 0.999}, {"sigma": 5.0}, None], ids=str
 )
 def test_the_threshold_says_where_it_comes_from(rule: dict[str, float] | None) -> None:
-    from stream_detector.config import ThresholdRule  # noqa: PLC0415  # needed here alone
-
-    config = Calibration(threshold=ThresholdRule(**rule) if rule else None)
+    config = Calibration(threshold=ThresholdChoice(**rule) if rule else None)  # type: ignore[arg-type]  # parametrised
     threshold = calibrated([RunScores(0, noise(900, 0, 1.0))], config).threshold
     assert (threshold.method, threshold.value) == (*rule.items(),)[0] if rule else True
     assert "900 held-out windows of 1 series" in threshold.provenance
+
+
+def test_a_logarithmic_tail_keeps_the_order_and_is_ln_2_where_it_begins() -> None:
+    raw = noise(4000, 3, 2.0)
+    config = Calibration(tail=0.99, shape="log", fusion="l2")
+    result = calibrated([RunScores(0, raw)], config)
+    assert result.levels.transform == "log"
+    for one, scores in zip(result.experts, raw.T, strict=True):
+        assert one.tail is not None
+        assert one.tail.at == pytest.approx(float(np.quantile(scores.astype(float), 0.99)))
+        ordered = np.sort(scores)
+        excess = core.excess_of(ordered, one.tail)
+        assert (np.diff(excess) >= 0).all()
+        at = np.array([one.tail.at], np.float32)
+        assert core.excess_of(at, one.tail).item() == pytest.approx(np.log(2), rel=1e-6)

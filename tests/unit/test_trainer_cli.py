@@ -110,7 +110,7 @@ def test_errors_are_one_line_with_the_contracts_exit_code(
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("command", ["fit", "promote", "rollback", "list"])
+@pytest.mark.parametrize("command", ["fit", "promote", "rollback", "list", "tune"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0
     assert f"stream-trainer {command}" in capsys.readouterr().out

@@ -10,6 +10,7 @@ import yaml
 
 from stream_detector.config import ConfigError, Section, load_yaml, parse_yaml
 from trainer.config import TrainerConfig
+from trainer.threshold_config import ThresholdChoice
 
 YAML = Path(__file__).parents[2] / "config" / "trainer.yaml"
 
@@ -55,13 +56,39 @@ def test_the_documented_file_repeats_the_descriptions() -> None:
         assert place is not None, f"{key}: {text}"
 
 
+def test_the_documented_file_explains_every_rule_for_the_threshold() -> None:
+    lines = [line.strip() for line in YAML.read_text().splitlines()]
+    for key, text in described(ThresholdChoice):
+        assert f"# {key}: {text}" in lines
+
+
+def test_the_rules_for_the_threshold_that_the_file_shows_can_be_used() -> None:
+    (line,) = [line for line in YAML.read_text().splitlines() if "threshold: null #" in line]
+    for example in line.split("# ")[1].split(" | ")[:-1]:
+        text = f"calibration: {{threshold: {example}}}"
+        assert parse_yaml(text, TrainerConfig, "trainer.yaml", {}).calibration.threshold
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("calibration: {threshold: {}}", "a threshold needs one of level, error, sigma"),
+        ("calibration: {threshold: {pot: 0.1}}", "calibration.threshold.pot"),
+        ("calibration: {threshold: {sigma: 3, scope: all}}", "calibration.threshold.scope"),
+        ("calibration: {threshold: {level: 3, scope: global}}", "leave out `scope: global`"),
+        ("calibration: {threshold: {vote: {least: 1, of: [{sigma: 3}]}}}", "threshold.vote.of"),
+        (
+            "calibration: {threshold: {vote: {least: 3, of: [{sigma: 3}, {maximum: 1}]}}}",
+            "`least` asks for 3 of 2 rules",
+        ),
+        (
+            "calibration: {threshold: {vote: {least: 1, of: [{level: 3}, {maximum: 1}]}}}",
+            "unknown field `level`",
+        ),
         ("split: {train: 0.9, validation: 0.2}", "must leave a held-out part"),
         ("windows: {scales: []}", "windows.scales"),
         ("scaling: log", "scaling"),
-        ("calibration: {threshold: {level: 1, sigma: 3}}", "needs one of level, quantile, sigma"),
+        ("calibration: {threshold: {level: 1, sigma: 3}}", "needs one of level, error, sigma"),
         ("fit: {device: tpu}", "fit.device"),
         ("speed: 1", "unknown field `speed`"),
     ],

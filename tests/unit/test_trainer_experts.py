@@ -15,6 +15,9 @@ from stream_detector.config import ConfigError
 from tests.unit.trainer_cases import fleet, wave
 from trainer import experts, models
 from trainer.config import Calibration, ExpertRule, Fit, ModelChoice, TrainerConfig, Windows
+from trainer.data import Dataset, SeriesData
+from trainer.experts.hotelling import Hotelling
+from trainer.experts.movement import Movement
 from trainer.experts.nearest import Nearest
 from trainer.export import Exported
 from trainer.models.base import WindowModel
@@ -24,6 +27,8 @@ from trainer.views import ENERGIES, Views, energies
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from trainer.config import Local
 
@@ -69,10 +74,11 @@ def test_the_nearest_window_is_that_of_scikit_learn() -> None:
     family.prepare(sample, 0)
     reference = NearestNeighbors(n_neighbors=1).fit(family.views(sample[:1024])[0].flatten(1))
     distance = reference.kneighbors(family.views(asked)[0].flatten(1))[0][:, 0]
-    found = family(asked)
+    found, blame = family(asked)
+    assert blame.shape == (40, 2)
     assert found.shape == (40, 2)
     np.testing.assert_allclose(found[:, 0], distance**2 / 120, rtol=1e-4)
-    assert family(sample[:3]).max() == 0.0
+    assert family(sample[:3])[0].max() == 0.0
 
 
 def test_an_unknown_expert_is_refused_with_the_known_names() -> None:
@@ -137,8 +143,9 @@ def test_the_median_of_a_window_hardly_minds_a_few_outliers() -> None:
     hit[0, [3, 17, 40]] = -50.0
     off = {}
     for local in (True, "median"):
-        exported = Exported(Nothing(), local=local)  # type: ignore[arg-type]  # mypy widens to str
-        off[local] = float((exported(hit, 0 * one, one)[2] - exported(window, 0 * one, one)[2]).abs())
+        exported = Exported(Nothing(), local=local)
+        there, here = (exported(x, 0 * one, one)[2] for x in (hit, window))
+        off[local] = float((there - here).abs())
     assert off[True] > 2
     assert off["median"] < 0.2
 
@@ -150,7 +157,9 @@ def test_a_recipe_chooses_experts_tails_and_fusion(tmp_path: Path) -> None:
         fit=Fit(epochs=2, windows_per_epoch=512, threads=1, device="cpu"),
         experts=[
             ExpertRule(name="newest", scales="finest"),
-            ExpertRule(name="nearest_energy", scales="coarsest", smoothing=5, of="max", weight=2.0),
+            ExpertRule(
+                name="nearest_energy", scales="coarsest", smoothing=10, of="max", weight=2.0
+            ),
             ExpertRule(name="reconstruction"),
         ],
         calibration=Calibration(tail=0.9, fusion="l2"),
@@ -172,3 +181,87 @@ def test_a_recipe_chooses_experts_tails_and_fusion(tmp_path: Path) -> None:
     assert manifest.levels.transform == "identity"
     assert all(one.tail is not None and one.tail.at > 0 for one in manifest.experts)
     assert load_model(registry.load()).scorer.rungs  # golden windows agree, tiles are stable
+
+
+def correlated(n: int, seed: int = 0) -> torch.Tensor:
+    """Three features, the second twice the first and noise, the third drifting by itself."""
+    x = some(n, 3, seed)
+    x[:, :, 1] = 2 * x[:, :, 0] + 0.1 * x[:, :, 1]
+    x[:, :, 2] = 0.1 * x[:, :, 2].cumsum(1)
+    return x
+
+
+@pytest.mark.parametrize("name", ["t2_movement", "t2_spread", "t2_level", "t2_recent"])
+def test_t2_is_the_mahalanobis_distance_of_its_summary(name: str) -> None:
+    (family,) = experts.build([name], 3)
+    assert isinstance(family, Hotelling)
+    family.prepare(correlated(3000), 0)
+    asked = correlated(50, seed=1)
+    away = family.away(asked)[0].double().numpy()
+    precision = family.precision[0, :, :3].double().numpy()
+    distance = np.einsum("bf,fg,bg->b", away, precision, away)
+    np.testing.assert_allclose(family(asked)[0][:, 0], distance / 3, rtol=1e-4)
+
+
+def test_t2_blames_the_feature_that_left_the_others() -> None:
+    (family,) = experts.build(["t2_level", "t2_recent"], 3)
+    family.prepare(correlated(3000), 0)
+    asked = correlated(200, seed=1)
+    asked[:, -8:, 1] += 3.0
+    scores, blame = family(asked)
+    assert (scores[:, 1] > 5 * family.usual[1]).float().mean() > 0.9
+    assert (blame.argmax(dim=1) == 1).float().mean() > 0.9
+
+
+def test_a_feature_that_drifts_is_given_more_room_by_t2_recent() -> None:
+    (family,) = experts.build(["t2_recent"], 2)
+    x = some(3000, 2)
+    x[:, :, 1] = 0.5 * some(3000, 1, seed=3)[:, :1, 0] + 0.1 * x[:, :, 1]
+    family.prepare(x, 0)
+    jittery, drifting = x[:100].clone(), x[:100].clone()
+    jittery[:, -8:, 0] += 2 * x[:, -8:, 0].mean(1).std()
+    drifting[:, -8:, 1] += 2 * x[:, -8:, 1].mean(1).std()
+    assert family(jittery)[0].median() > 5 * family(drifting)[0].median()
+
+
+def test_an_autoregression_forecasts_what_a_mean_cannot() -> None:
+    (family,) = experts.build(["autoregression", "departure", "roughness"], 1)
+    time = torch.arange(3060)
+    wave = torch.sin(0.4 * time) + 0.05 * torch.randn(3060, generator=torch.Generator())
+    wave[::97] += 5.0  # what is fitted minds them little
+    windows = wave.unfold(0, 60, 1).unsqueeze(2)
+    family.prepare(windows[torch.randperm(3001, generator=torch.Generator())], 0)
+    assert isinstance(family, Movement)
+    calm = torch.sin(0.4 * torch.arange(400)).unfold(0, 60, 1).unsqueeze(2)
+    error, departure, _ = family.errors(calm)
+    assert error.mean() < 0.05 * departure.mean()
+    rough = calm + 2.0 * torch.randn(calm.shape, generator=torch.Generator())
+    assert family(rough)[0][:, 2].median() > 3 * family(calm)[0][:, 2].median()
+
+
+@pytest.mark.parametrize("features", [1, 4])
+def test_every_expert_is_served_and_blames_features(features: int, tmp_path: Path) -> None:
+    data = fleet(1500)
+    if features > 1:
+        wide = [
+            SeriesData(one.name, one.timestamp, one.values * np.arange(1.0, 5.0) + noise(len(one)))
+            for one in data.series
+        ]
+        data = Dataset(["a", "b", "c", "d"], wide)
+    config = TrainerConfig(
+        model=ModelChoice(name="dense_autoencoder"),
+        fit=Fit(epochs=1, windows_per_epoch=256, threads=1, device="cpu"),
+        experts=[ExpertRule(name=name) for name in experts.NAMES],
+    )
+    registry = Registry(tmp_path / "registry")
+    publish(train(data, config, quiet=True), registry)
+    model = load_model(registry.load())  # golden windows agree, tiles are stable
+    golden = model.bundle.golden(1)
+    answer = model.scorer.score(1, golden.windows[:64], golden.center[:64], golden.scale[:64])
+    assert answer.scores.shape == (64, len(experts.NAMES))
+    assert answer.scores.min() >= 0
+    np.testing.assert_allclose(answer.contribution.sum(axis=1), 1.0, rtol=1e-4)
+
+
+def noise(n: int) -> NDArray[np.float64]:
+    return np.random.default_rng(5).normal(0, 0.3, (n, 4))

@@ -133,6 +133,31 @@ def test_a_time_limit_ends_the_fit_after_the_pass_that_reaches_it() -> None:
     assert fitted.epochs == 3
 
 
+def test_every_pass_is_told_of_and_an_error_from_there_leaves_torch_as_it_was() -> None:
+    parts = split(fleet(800).series, Split())
+    windows = normalised_windows(parts.train, fit_scaling(parts.train, 3, "standard"), 1)
+    choice = ModelChoice(name="dense_autoencoder")
+    config = Fit(epochs=3, threads=1, device="cpu")
+    heard: list[tuple[int, float]] = []
+
+    def end(number: int, error: float) -> None:
+        heard.append((number, error))
+        if number == 2 and len(heard) == 2:
+            raise StopIteration
+
+    state = torch.get_rng_state()
+    with pytest.raises(StopIteration):
+        fit(windows, windows, choice, config, quiet=True, on_pass=end)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    again = fit(windows, windows, choice, config, quiet=True, on_pass=end)
+    alone = fit(windows, windows, choice, config, quiet=True)
+    assert again.history == alone.history
+    assert heard[2:] == [(i, one[1]) for i, one in enumerate(alone.history, 1)]
+    assert heard[:2] == heard[2:4]
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
 def test_every_loss_and_optimiser_descends_and_the_history_tells_it(

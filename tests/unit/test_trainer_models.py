@@ -18,6 +18,7 @@ from tests.unit.trainer_cases import fleet, series, wave
 from trainer import models
 from trainer.config import Fit, ModelChoice, Split, TrainerConfig
 from trainer.data import Dataset
+from trainer.despike import Despike
 from trainer.export import Exported, Scripted, script
 from trainer.fit import Fitted, fit
 from trainer.models.base import WindowModel
@@ -73,7 +74,7 @@ def test_every_model_estimates_any_number_of_features(name: str, features: int) 
     exported = Exported(model)
     one = torch.ones(5, features)
     scores, contribution, expected = exported(torch.randn(5, 60, features), 0 * one, one)
-    assert scores.shape == (5, 3)
+    assert scores.shape == (5, len(exported.names))
     assert contribution.shape == expected.shape == (5, features)
     assert contribution.sum(dim=1).tolist() == pytest.approx([1.0] * 5, rel=1e-5)
 
@@ -239,6 +240,23 @@ def test_principal_components_are_those_of_scikit_learn(
     )
 
 
+@pytest.mark.parametrize("components", range(1, 13))
+def test_principal_components_give_a_window_the_same_bits_beside_other_windows(
+    components: int,
+) -> None:
+    train_windows, held = windows_of(Dataset(["a"], [series("pump", wave(900, 1))]))
+    choice = ModelChoice(name="pca", options={"components": components})
+    model = fit(
+        train_windows, held, choice, Fit(threads=1, device="cpu"), quiet=True
+    ).model  # fmt: skip
+    windows = torch.from_numpy(train_windows.take(np.arange(256)))
+    with torch.inference_mode():
+        together = model(windows)
+        for shift in (1, 11):
+            moved = model(windows[shift : shift + 16])
+            assert torch.equal(moved, together[shift : shift + 16])
+
+
 def test_a_variational_autoencoder_draws_only_while_it_learns() -> None:
     model = models.build("variational_autoencoder", 1, {})
     x = torch.randn(8, 60, 1)
@@ -258,6 +276,7 @@ def test_a_variational_autoencoder_draws_only_while_it_learns() -> None:
         ("transformer_autoencoder", {"width": 30}, "`width` must be a multiple of `heads`"),
         ("pca", {"variance": 1.0}, "variance"),
         ("lstm_attention", {"dropout": 1}, "dropout"),
+        ("lstm_attention", {"highway": 50}, "`highway` and `forecast`"),
     ],
 )
 def test_options_that_cannot_work_are_refused(
@@ -265,3 +284,54 @@ def test_options_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=rf"model\.options: .*{message}"):
         models.build(name, 1, options)
+
+
+def test_a_spike_in_what_it_looks_back_at_hardly_moves_a_despiked_forecast() -> None:
+    time = torch.arange(460)
+    rng = torch.Generator().manual_seed(3)
+    values = torch.sin(0.1 * time) + 0.05 * torch.randn(460, generator=rng)
+    windows = values.unfold(0, 60, 1).unsqueeze(2)
+    moved = {}
+    for despike in (False, True):
+        torch.manual_seed(0)
+        options = {"hidden": 8, "forecast": 5, "highway": 20, "despike": despike, "dropout": 0.0}
+        model = models.build("lstm_attention", 1, options)
+        model.prepare(lambda: [windows], lambda sums: sums)
+        model.eval()
+        spoilt = windows[:50].clone()
+        spoilt[:, 57] += 3.0
+        with torch.inference_mode():
+            moved[despike] = (model(spoilt) - model(windows[:50]))[:, -1].abs().max().item()
+            assert torch.equal(model.compare(spoilt)[1], spoilt[:, -5:])  # scored as it came
+    assert moved[True] < 0.25 * moved[False]
+
+
+def test_despiking_leaves_calm_windows_and_constants_alone() -> None:
+    x = torch.randn(500, 60, 2, generator=torch.Generator().manual_seed(4)).cumsum(1)
+    x[:, :, 1] = 7.0
+    calm = Despike(2)
+    calm.prepare(lambda: [x], lambda sums: sums)
+    changed = (calm(x) != x).float().mean(dim=(0, 1))
+    assert 0 < changed[0] < 0.02
+    assert changed[1] == 0.0
+
+
+def test_the_highway_begins_as_a_mean_of_the_steps_before() -> None:
+    options = {"forecast": 3, "highway": 10}
+    model = models.build("lstm_attention", 2, options).eval()
+    x = torch.randn(4, 60, 2, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x)[:, -1], x[:, 49:59].mean(dim=1))
+
+
+def test_one_principal_component_gives_a_window_the_same_bits_beside_any_others() -> None:
+    options = {"components": 1}
+    found = fit(
+        *windows_of(Dataset(["value"], fleet(900).series[:1])),
+        ModelChoice(name="pca", options=options), Fit(threads=1, device="cpu"), quiet=True,
+    )  # fmt: skip
+    x = torch.randn(256, 60, 1, generator=torch.Generator().manual_seed(6))
+    with torch.inference_mode():
+        whole = found.model(x)
+        assert torch.equal(found.model(x.roll(3, 0)).roll(-3, 0), whole)
+        assert torch.equal(found.model(x[64:80]), whole[64:80])

@@ -35,12 +35,12 @@ VALUES = np.array([[1.0], [3.0], [6.0], [2.0], [2.0], [4.0]])
 def test_each_transform_on_a_series_that_can_be_reckoned_by_hand(
     rule: Transform, expected: list[float]
 ) -> None:
-    assert transformed([rule], VALUES, TIMES)[:, 0] == pytest.approx(expected)
+    assert transformed([rule], VALUES, TIMES).values[:, 0] == pytest.approx(expected)
 
 
 def test_a_chain_applies_its_rules_in_order() -> None:
     chain = [Transform(kind="difference"), Transform(kind="trailing_mean", n=2)]
-    assert transformed(chain, VALUES, TIMES)[:, 0] == pytest.approx([0, 1, 2.5, -0.5, -2, 1])
+    assert transformed(chain, VALUES, TIMES).values[:, 0] == pytest.approx([0, 1, 2.5, -0.5, -2, 1])
 
 
 RULES = st.sampled_from(
@@ -63,7 +63,7 @@ def test_where_the_model_expects_what_came_the_expected_value_is_what_was_sent(
 ) -> None:
     stages = [values]
     for rule in rules:
-        stages.append(transformed([rule], stages[-1], np.arange(12) * 1000))
+        stages.append(transformed([rule], stages[-1], np.arange(12) * 1000).values)
     back = Transforms(rules).expected([stage[-1] for stage in stages], 1000.0, stages[-1][-1])
     np.testing.assert_allclose(back, values[-1])
 
@@ -71,7 +71,7 @@ def test_where_the_model_expects_what_came_the_expected_value_is_what_was_sent(
 def test_huge_values_stay_finite_through_a_chain() -> None:
     values = np.array([[1.7e308], [-1.7e308], [1.7e308], [0.0]])
     chain = [Transform(kind="difference"), Transform(kind="difference")]
-    assert np.isfinite(transformed(chain, values, TIMES[:4])).all()
+    assert np.isfinite(transformed(chain, values, TIMES[:4]).values).all()
 
 
 def test_events_speak_of_the_values_that_were_sent() -> None:

@@ -1,20 +1,32 @@
-"""What the export asks of a family of experts."""
+"""What the export asks of a family of experts, and what families share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
+USUAL = 0.99
+"""A score counts in the blame by how far it is beyond this quantile of the training windows."""
+NARROWEST = 16
+"""Columns of a matrix at least, the rest zeros: products with few columns take another way through
+
+a CPU's vector units, on which a row's last bits depend on its place among the others.
+"""
 
 
 class Family(nn.Module):
-    """forward: normalised windows [B, 60, F] -> scores [B, columns], >= 0, larger is worse."""
+    """forward: normalised windows [B, 60, F] -> scores [B, columns], >= 0, larger is worse; and how
+
+    much each feature is to blame [B, F]: its shares of the scores, each weighted by the square of
+    log(1 + score / the score's usual size), so that a feature of a calm score has little of it.
+    """
 
     names: ClassVar[tuple[str, ...]]
     """All scores that the family can compute; an object computes those of its `columns`."""
@@ -22,7 +34,27 @@ class Family(nn.Module):
     def __init__(self, columns: Sequence[str], features: int) -> None:  # noqa: ARG002  # every family is built from the same two
         super().__init__()
         self.columns = list(columns)
+        self.usual = nn.Buffer(torch.ones(len(self.columns)))
+
+    @abstractmethod
+    def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores [B, columns], and what each feature adds to them [B, columns, F], >= 0."""
 
     @abstractmethod
     def prepare(self, windows: Tensor, seed: int) -> None:
         """Fit to a sample of normalised training windows [n, 60, F] in a random order."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores, parts = self.measure(x)
+        shares = parts / parts.sum(dim=2, keepdim=True).clamp_min(1e-30)
+        weight = (1.0 + scores / self.usual).log().square()
+        return scores, (weight.unsqueeze(2) * shares).sum(dim=1)
+
+    def learn_usual(self, windows: Tensor) -> None:
+        """Fit the usual size of each score; the last step of `prepare`."""
+        found = torch.cat([self(part)[0] for part in torch.split(windows, 1024)])
+        self.usual.copy_(found.quantile(USUAL, dim=0).clamp_min(1e-9))
+
+
+def widened(matrix: Tensor) -> Tensor:  # [D, C] -> [D, max(C, 16)]
+    return pad(matrix, (0, max(0, NARROWEST - matrix.shape[1])))

@@ -36,30 +36,36 @@ class Nearest(Family):
             nn.Buffer(torch.zeros(1, size * features)) for size in sizes
         )
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, 60, F] -> [B, columns]
+    def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
         shape, form, energy = self.views(x)
         found: list[Tensor] = []
         if self.used[0]:
-            found.append(distance(shape.flatten(1), self.shape))
+            found.append(apart(shape, self.shape))
         if self.used[1]:
-            found.append(distance(form.flatten(1), self.form))
+            found.append(apart(form, self.form))
         if self.used[2]:
-            found.append(distance(energy.flatten(1), self.energy))
-        return torch.stack(found, dim=1)
+            found.append(apart(energy, self.energy))
+        parts = torch.stack(found, dim=1)
+        return parts.mean(dim=2), parts
 
     @torch.no_grad()
     def prepare(self, windows: Tensor, seed: int) -> None:  # noqa: ARG002  # the order is random
         self.views.prepare(lambda: [windows], lambda sums: sums)
         views = self.views(windows[:MEMORY])
-        self.shape, self.form, self.energy = (view.flatten(1).contiguous() for view in views)
+        self.shape, self.form, self.energy = (
+            nn.Buffer(view.flatten(1).contiguous()) for view in views
+        )
+        others = windows[MEMORY:]
+        self.learn_usual(others if len(others) else windows)
 
 
-def distance(x: Tensor, memory: Tensor) -> Tensor:  # [B, D], [K, D] -> [B]
-    """Mean squared difference to the nearest row of the memory.
+def apart(view: Tensor, memory: Tensor) -> Tensor:  # [B, D, F], [K, D F] -> [B, F]
+    """Mean squared difference of each feature to the nearest row of the memory.
 
     The nearest is found by |m|^2 - 2 x m, whose last digits depend on the machine where windows
     are alike; the distance itself is then computed from the difference.
     """
+    x = view.flatten(1)
     size = memory.square().sum(dim=1)
     nearest = torch.addmm(size, x, memory.t(), alpha=-2.0).argmin(dim=1)
-    return (x - memory[nearest]).square().mean(dim=1)
+    return (x - memory[nearest]).square().view_as(view).mean(dim=1)

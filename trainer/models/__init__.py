@@ -56,13 +56,17 @@ MODELS = {
 }
 
 
-def build(name: str, features: int, options: Mapping[str, Any]) -> WindowModel:
-    """A new model with fresh weights. Raises ConfigError for an unknown name or option."""
+def checked(name: str, options: Mapping[str, Any]) -> Section:
+    """The options of an architecture. Raises ConfigError for an unknown name or option."""
     if name not in MODELS:
         raise ConfigError(f"model.name: {name!r} is unknown; there are {', '.join(MODELS)}")
-    architecture = MODELS[name]
     try:
-        chosen = msgspec.convert(dict(options), type=architecture.options)
+        return msgspec.convert(dict(options), type=MODELS[name].options)
     except msgspec.ValidationError as error:
         raise ConfigError(f"model.options: {error}") from error
-    return architecture.build(features, WINDOW, chosen)
+
+
+def build(name: str, features: int, options: Mapping[str, Any]) -> WindowModel:
+    """A new model with fresh weights. Raises ConfigError for an unknown name or option."""
+    chosen = checked(name, options)
+    return MODELS[name].build(features, WINDOW, chosen)

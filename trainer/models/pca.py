@@ -19,6 +19,12 @@ from trainer.models.base import ClosedForm
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+NARROWEST = 16
+"""Columns of the basis at least, the rest zeros: products with one or two columns take another way
+
+through a CPU's vector units, on which a row's last bits depend on its place among the others.
+"""
+
 
 class Options(Section, frozen=True, kw_only=True):
     components: Annotated[
@@ -63,4 +69,6 @@ class Pca(ClosedForm):
             share = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
             kept = int((share < self.variance).sum().item()) + 1
         self.mean.copy_(mean)
-        self.basis = directions[:, : min(kept, size - 1)].to(self.mean.dtype).contiguous()
+        basis = directions[:, : min(kept, size - 1)].to(self.mean.dtype)
+        narrow = max(0, NARROWEST - basis.shape[1])
+        self.basis = nn.Buffer(nn.functional.pad(basis, (0, narrow)))

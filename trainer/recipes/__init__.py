@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trainer.recipes import births, heartbeat
+from trainer.recipes import births, heartbeat, prices, synthetic
 
-RECIPES = {one.RECIPE.name: one.RECIPE for one in (births, heartbeat)}
+RECIPES = {one.RECIPE.name: one.RECIPE for one in (births, heartbeat, prices, synthetic)}

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from stream_detector.core.policy import Policy
-from trainer import experts
+from trainer import engine_run, experts
 from trainer.config import ModelChoice, TrainerConfig
 from trainer.data import DataError
 from trainer.evaluate import scored
 from trainer.train import in_memory, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from stream_detector.bundle import Bundle
     from stream_detector.ports import Model
-    from trainer.data import Dataset
+    from trainer.data import Dataset, SeriesData
+    from trainer.engine_run import Seen
     from trainer.marks import Truth
     from trainer.scored import Scored
 
@@ -74,8 +75,13 @@ class Kit:
         return self._load(in_memory(train(data, config, quiet=True)))
 
     @staticmethod
+    def seen(model: Model, stretches: Sequence[SeriesData]) -> list[Seen]:
+        """What the detector's engine makes of stretches, each with no history before it."""
+        return engine_run.run(model, stretches, Policy(), detailed=True).seen
+
+    @staticmethod
     def scored(
-        model: Model, data: Dataset, truth: Truth | None = None, policy: Policy = Policy()
+        model: Model, data: Dataset, truth: Truth | None = None, policy: Policy | None = None
     ) -> Scored:
         """Every sample through the detector's engine."""
         return scored(model, data, truth, policy)

@@ -13,7 +13,6 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 if TYPE_CHECKING:
-
     from numpy.typing import NDArray
 
 Alter = Callable[[np.random.Generator, "NDArray[np.float64]"], "NDArray[np.float64]"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.recipes.base import Kit, Measures, Outcome, Recipe
     from trainer.scored import Scored
 
-LOWER_IS_BETTER = ("mse", "mae", "false_per_year")
+LOWER_IS_BETTER = ("mse", "mae", "false_per_year", "false_alarms")
 
 
 @dataclass(slots=True)
@@ -49,16 +49,13 @@ class Result:
 
 
 def summary(found: Sequence[Measures]) -> dict[str, dict[str, float]]:
-    """Mean, least and largest of each measure over the seeds."""
-    return {
-        name: {
-            "mean": float(np.mean(values)),
-            "min": float(np.min(values)),
-            "max": float(np.max(values)),
-        }
-        for name in (found[0] if found else ())
-        for values in [[one[name] for one in found]]
-    }
+    """Mean, least and largest of each measure over the seeds that have it; NaN where none has."""
+    result = {}
+    for name in found[0] if found else ():
+        values = [one[name] for one in found if not math.isnan(one[name])] or [math.nan]
+        mean = sum(values) / len(values)
+        result[name] = {"mean": mean, "min": min(values), "max": max(values)}
+    return result
 
 
 def chosen(names: Sequence[str]) -> list[Recipe]:

@@ -35,7 +35,7 @@ def moments(scores: Scored) -> list[Moment]:
     about = scores.about
     found = []
     for place, (name, interval) in enumerate(zip(about.series, about.intervals, strict=True)):
-        late = round(about.grace * interval)
+        late = about.late(interval)
         begin = about.begins.get(name, -(2**62))
         known = merge((one.start, one.end) for one in about.known if one.series == name)
         said = [(one.start, one.end) for one in about.episodes if one.series == name]
@@ -118,7 +118,7 @@ def closeups(scores: Scored) -> page.Section:
     for moment in chosen:
         part = parts[moment.series]
         interval = scores.about.intervals[moment.series]
-        around = int(max(scores.about.grace * interval, 0.5 * (moment.end - moment.start)))
+        around = int(max(scores.about.late(interval), 0.5 * (moment.end - moment.start)))
         times = scores.timestamp[part]
         first, last = np.searchsorted(times, [moment.start - around, moment.end + around])
         rows = slice(part.start + int(first), part.start + max(int(last), int(first) + 2))
@@ -181,7 +181,7 @@ def _track(
     scores: Scored, place: int, rows: slice, features: list[int], *, expected: bool
 ) -> pictures.Track:
     about = scores.about
-    name, late = about.series[place], round(about.grace * about.intervals[place])
+    name, late = about.series[place], about.late(about.intervals[place])
     first, last = int(scores.timestamp[rows][0]), int(scores.timestamp[rows][-1])
     sampled = _counted(scores, place)
 

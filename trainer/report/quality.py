@@ -41,7 +41,7 @@ def table(body: dict[str, Any], scales: Sequence[int]) -> page.Section:
         events = body["event_wise"]
         html += page.paragraph(
             "Whole anomalies: an episode finds an anomaly when they overlap or when it begins at "
-            f"most {events['grace_samples']:,} samples (one window) after its end; each anomaly is "
+            f"most {events['grace_samples']:,} steps (one window) after its end; each anomaly is "
             f"found once; episodes at most {events['gap_samples']:,} samples apart are one. "
             "Samples are never adjusted: an anomaly that is touched once does not count as found "
             "at all of its samples.",

@@ -1,0 +1,1 @@
+"""Public benchmarks through the product's own path: train, bundle, engine. One file a suite."""
