@@ -28,7 +28,8 @@ KNOTS = 6
 
 def abnormal(rng: np.random.Generator, k: NDArray[np.int64]) -> NDArray[np.float64]:
     """Days randint(50, 60) * sin(k) for each k [n]: from -59 to 59, hardly two days alike."""
-    return rng.integers(LEAST, MOST, len(k)) * np.sin(k)
+    found: NDArray[np.float64] = rng.integers(LEAST, MOST, len(k)) * np.sin(k)
+    return found
 
 
 def jitter(rng: np.random.Generator, days: NDArray[np.float64]) -> NDArray[np.float64]:
