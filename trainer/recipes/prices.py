@@ -106,16 +106,22 @@ def published(config: TrainerConfig) -> TrainerConfig:
 
 
 def _recall(model: Model, cases: list[Case], verdict: Callable[[Seen], NDArray[np.bool_]]) -> float:
+    """Share of anomalies at which an alarm begins: one that stood before tells nothing."""
     seen = Kit.seen(model, [case.days for case in cases])
-    hits = [verdict(s)[c.at : c.at + 1 + DELAY].any() for c, s in zip(cases, seen, strict=True)]
+    hits = []
+    for case, one in zip(cases, seen, strict=True):
+        said = verdict(one)[case.at - 1 : case.at + 1 + DELAY]
+        hits.append(said[1:].any() and not said[0])
     return float(np.mean(hits))
 
 
 def _false_per_year(
     model: Model, calm: list[SeriesData], verdict: Callable[[Seen], NDArray[np.bool_]]
 ) -> float:
+    """Alarms a year; one that lasts counts again every other day."""
     seen = Kit.seen(model, calm)
-    alarms = sum(len(merge(stretches(verdict(one)[LEAD:]), DELAY + 1)) for one in seen)
+    found = [span for one in seen for span in merge(stretches(verdict(one)[LEAD:]), DELAY + 1)]
+    alarms = sum(1 + (last - first) // (DELAY + 1) for first, last in found)
     return alarms * YEAR / sum(len(one) - LEAD for one in calm)
 
 
