@@ -112,7 +112,7 @@ def prepare(data: Dataset, config: TrainerConfig) -> Prepared:
     series = transformed_series(data.series, config)
     choice = chosen_scales(series, config)
     series, left_out = _long_enough(series, config, max(choice.scales))
-    parts = split(series, config.split)
+    parts = split(series, config.split, max(choice.scales))
     scaling = fit_scaling(parts.train, len(series), config.scaling)
     return Prepared(series, left_out, choice, parts, scaling)
 
