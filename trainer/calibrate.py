@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from stream_detector.ports import Scorer
     from trainer.config import Calibration, ExpertRule
-    from trainer.data import SeriesData
     from trainer.preprocess import Run, Scaling
+    from trainer.rows import Series
 
 Shape = Literal["linear", "log"]
 UNREMARKABLE = {"stuck": (5 / 59) ** 2}
@@ -122,8 +122,7 @@ def score_runs(
         spread = scaling.scale[run.series].astype(np.float32)
         outputs: dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
         for scale in dict.fromkeys(expert.scale for expert in experts):
-            windows, newest = stream_windows(run, scale, anchor)
-            windows, newest = windows[-most:], newest[-most:]
+            windows, newest = stream_windows(run, scale, anchor, most)
             shape = (len(windows), len(center))
             given = np.broadcast_to(center, shape), np.broadcast_to(spread, shape)
             outputs[scale] = scorer.score(scale, windows, *given).scores, newest
@@ -154,7 +153,7 @@ def smoothed(scores: NDArray[np.float32], rule: Smoothing) -> NDArray[np.float32
 def calibrate(
     scored: Sequence[RunScores],
     experts: Sequence[Expert],
-    series: Sequence[SeriesData],
+    series: Sequence[Series],
     scaling: Scaling,
     config: Calibration,
 ) -> Calibrated:

@@ -22,6 +22,25 @@ CLIP = 100.0
 """Cuts normalised values, so that one absurd value overflows nothing."""
 
 
+class LabelRule(Section, frozen=True, kw_only=True):
+    """Where known anomalies are told: one of these."""
+
+    column: Annotated[
+        Text | None, Meta(description="Column that is above zero, or true, in an anomaly.")
+    ] = None
+    file: Annotated[
+        Text | None, Meta(description="File of labels, one JSON a line: series, from, to, label.")
+    ] = None
+    names: Annotated[
+        Literal["ucr"] | None,
+        Meta(description="Names ..._TRAINEND_START_END: only samples before TRAINEND are learnt."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if sum(part is not None for part in (self.column, self.file, self.names)) != 1:
+            raise ValueError("`labels` needs one of column, file, names")
+
+
 class Data(Section, frozen=True, kw_only=True):
     path: Annotated[
         str | None, Meta(description="File or folder to learn from; --data overrules it.")
@@ -35,6 +54,20 @@ class Data(Section, frozen=True, kw_only=True):
     features: Annotated[
         list[Text] | None, Meta(description="Columns to learn from, in order; null takes all.")
     ] = None
+    array: Annotated[
+        Text | None, Meta(description="Array to read of npz files that hold several, e.g. train.")
+    ] = None
+    labels: Annotated[
+        LabelRule | None,
+        Meta(description="Known anomalies, which are not learnt from; null knows of none."),
+    ] = None
+    margin: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Samples left out before and after a known anomaly; 60 is one window.",
+        ),
+    ] = 60
     missing: Annotated[
         Literal["drop", "interpolate", "forward_fill"],
         Meta(description="Missing values: drop the sample, draw a line, or repeat the last value."),
@@ -43,10 +76,17 @@ class Data(Section, frozen=True, kw_only=True):
         Count,
         Meta(description="Missing values in a row that are filled; beyond, samples are dropped."),
     ] = 5
+    memory: Annotated[
+        Count,
+        Meta(
+            description="MiB of samples kept in memory; more go to temporary files (TMPDIR) and "
+            "are read in pieces."
+        ),
+    ] = 256
 
 
 class Split(Section, frozen=True, kw_only=True):
-    """The rest, at the end of each series, is the held-out part that calibration uses."""
+    """The rest, by default at the end of each series, is the held-out part for calibration."""
 
     train: Annotated[Share, Meta(description="Share of each series to fit, from its start.")] = 0.7
     validation: Annotated[
@@ -59,10 +99,41 @@ class Split(Section, frozen=True, kw_only=True):
             "their own part's. For series too short to give each part windows of its own."
         ),
     ] = False
+    order: Annotated[
+        Literal["chronological", "blocks"],
+        Meta(
+            description="In time; or blocks of each series, drawn by seed, where no later part is "
+            "like the earlier ones."
+        ),
+    ] = "chronological"
+    blocks: Annotated[
+        Count, Meta(description="Equal blocks that each series is cut into, with that order.")
+    ] = 20
+    seed: Annotated[int, Meta(ge=0, description="Draws the blocks.")] = 0
 
     def __post_init__(self) -> None:
         if self.train + self.validation >= 1:
             raise ValueError("`train` and `validation` together must leave a held-out part")
+        if self.order == "blocks" and min(self.parts) < 1:
+            raise ValueError("`blocks` must be so many that each part gets one")
+        if self.order == "blocks" and self.overlap:
+            raise ValueError("`overlap` is for parts in time; leave out `order: blocks`")
+
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """Blocks to fit, of validation, and held out."""
+        train = round(self.blocks * self.train)
+        later = round(self.blocks * (self.train + self.validation))
+        return train, later - train, self.blocks - later
+
+    @property
+    def least(self) -> float:
+        """Share of a series that lies together in each part at least."""
+        if self.order == "blocks":
+            return 1 / self.blocks
+        if self.overlap:
+            return self.train
+        return min(self.train, self.validation, 1 - self.train - self.validation)
 
 
 class TransformRule(Section, frozen=True, kw_only=True):
@@ -266,7 +337,7 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
         Literal["minmax", "standard", "robust"],
         Meta(description="How values are normalised, fitted on the training part of each series."),
     ] = "standard"
-    split: Annotated[Split, Meta(description="Chronological shares of each series.")] = Split()
+    split: Annotated[Split, Meta(description="Shares of each series.")] = Split()
     windows: Annotated[Windows, Meta(description="What the model sees at once.")] = Windows()
     model: Annotated[ModelChoice, Meta(description="What is fitted.")] = ModelChoice()
     fit: Annotated[Fit, Meta(description="How it is fitted.")] = Fit()

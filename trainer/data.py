@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from stream_detector.formats.tables import TableError, read_tables
 from trainer.config import Data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 class DataError(Exception):
     """Data that cannot be learnt from; one line that names the place and the remedy."""
+
+
+S = TypeVar("S")
 
 
 def _no_breaks() -> NDArray[np.int64]:
@@ -65,6 +69,7 @@ def load(path: Path, config: Data | None = None) -> Dataset:
         series_column=config.series_column,
         timestamp_column=config.timestamp_column,
         features=config.features,
+        array=config.array,
     )
     try:
         return assemble(tables, str(path), config)
@@ -72,25 +77,60 @@ def load(path: Path, config: Data | None = None) -> Dataset:
         raise DataError(str(error)) from error
 
 
+class Part(NamedTuple):
+    """Samples of one series as they were read, in any order."""
+
+    name: str
+    timestamp: NDArray[np.int64]  # [n] ms
+    values: NDArray[np.float64]  # [n, F], missing ones not finite
+
+
 def assemble(tables: Iterable[Table], place: str, config: Data) -> Dataset:
     """Chunks of any number of series -> one clean Dataset. `place` names the data in errors."""
-    features = list(config.features) if config.features else []
-    times: dict[str, list[NDArray[np.int64]]] = {}
-    values: dict[str, list[NDArray[np.float64]]] = {}
-    for table in tables:
-        features = features or list(table.features)
-        columns = _columns(table.features, features, place)
-        for name, rows in _rows_by_series(table.series):
-            times.setdefault(name, []).append(table.timestamp[rows])
-            values.setdefault(name, []).append(table.values[rows][:, columns])
-    cleaned = (
-        clean(name, np.concatenate(times[name]), np.concatenate(values[name]), config)
-        for name in sorted(times)
+    features, parts = by_series(tables, place, config.features)
+    found: dict[str, list[Part]] = {}
+    for part in parts:
+        found.setdefault(part.name, []).append(part)
+    cleaned = (clean(name, *together(found[name]), config) for name in sorted(found))
+    return Dataset(features, not_empty([one for one in cleaned if len(one)], place))
+
+
+def by_series(
+    tables: Iterable[Table], place: str, wanted: Sequence[str] | None, label: str | None = None
+) -> tuple[list[str], Iterator[Part]]:
+    """The features, and the samples by series and chunk; of a label as one more column, the last.
+
+    The parts raise DataError for a table that lacks one of the features.
+    """
+    tables = iter(tables)
+    first = list(islice(tables, 1))
+    features = list(wanted or [])
+    if first and not features:
+        features = [name for name in first[0].features if name != label]
+    columns = features if label is None else [*features, label]
+
+    def parts() -> Iterator[Part]:
+        for table in chain(first, tables):
+            chosen = _columns(table.features, columns, place)
+            for name, rows in _rows_by_series(table.series):
+                yield Part(name, table.timestamp[rows], table.values[rows][:, chosen])
+
+    return features, parts()
+
+
+def together(parts: Sequence[Part]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Times [n] and values [n, F] of all parts of one series."""
+    return (
+        np.concatenate([part.timestamp for part in parts]),
+        np.concatenate([part.values for part in parts]),
     )
-    series = [one for one in cleaned if len(one)]
+
+
+def not_empty(series: list[S], place: str) -> list[S]:
+    """Raises DataError where there is no series."""
     if not series:
         raise DataError(f"{place}: no complete samples; name the columns under `data` in --config")
-    return Dataset(features, series)
+    return series
 
 
 def _columns(found: Sequence[str], wanted: Sequence[str], place: str) -> list[int]:
@@ -123,17 +163,51 @@ def clean(
     config: Data,
 ) -> SeriesData:
     """Sort by time, keep the first of samples with the same time, deal with missing values."""
-    order = np.argsort(timestamp, kind="stable")
-    timestamp, values = timestamp[order], values[order]
+    if (timestamp[1:] < timestamp[:-1]).any():
+        order = np.argsort(timestamp, kind="stable")
+        timestamp, values = timestamp[order], values[order]
     first = np.ones(len(timestamp), dtype=np.bool_)
     first[1:] = timestamp[1:] != timestamp[:-1]
-    timestamp, values = timestamp[first], values[first].copy()
+    timestamp, values = timestamp[first], values[first]  # copies
     values[~np.isfinite(values)] = np.nan
     if config.missing != "drop":
         for column in values.T:
             _fill(column, timestamp, config)
     complete = ~np.isnan(values).any(axis=1)
     return SeriesData(name, timestamp[complete], values[complete])
+
+
+def clean_pieces(
+    pieces: Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]],  # [m] ascending, [m, F + ...]
+    features: int,  # F; further columns go along untouched
+    config: Data,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """What `clean` makes of one series whose times ascend and differ, piece by piece.
+
+    As many samples as may be filled are held back on each side of a piece, so that the cutting
+    changes nothing.
+    """
+    behind = 0 if config.missing == "drop" else config.fill_limit
+    ahead = config.fill_limit if config.missing == "interpolate" else 0
+    held: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+    done = 0  # rows of what is held that have been handed out
+    for piece in chain(pieces, [None]):
+        held += [] if piece is None else [piece]
+        if not held:
+            return
+        timestamp = np.concatenate([times for times, _ in held])
+        raw = np.concatenate([values for _, values in held])
+        ready = len(timestamp) if piece is None else max(len(timestamp) - ahead, done)
+        values = raw.copy()
+        numbers = values[:, :features]
+        numbers[~np.isfinite(numbers)] = np.nan
+        if config.missing != "drop":
+            for column in numbers.T:
+                _fill(column, timestamp, config)
+        complete = done + np.flatnonzero(~np.isnan(numbers[done:ready]).any(axis=1))
+        yield timestamp[complete], values[complete]
+        kept = max(ready - behind, 0)
+        held, done = [(timestamp[kept:], raw[kept:])], ready - kept
 
 
 def _fill(column: NDArray[np.float64], timestamp: NDArray[np.int64], config: Data) -> None:

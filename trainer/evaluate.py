@@ -117,7 +117,9 @@ def scored(
         _all(ran.seen, "score"),
         _all(ran.seen, "threshold"),
         _all(ran.seen, "anomalous"),
-        np.concatenate([_within(one.timestamp, known.get(one.name, ())) for one in data.series]),
+        np.concatenate(
+            [marks.within(one.timestamp, known.get(one.name, ())) for one in data.series]
+        ),
         np.concatenate(counts) & np.isfinite(level),
         _all(ran.seen, "observed"),
         _all(ran.seen, "expected"),
@@ -150,14 +152,6 @@ def history(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 def _all(seen: Sequence[engine_run.Seen], name: str) -> NDArray[Any]:
     return np.concatenate([getattr(one, name) for one in seen])
-
-
-def _within(timestamp: NDArray[np.int64], spans: Iterable[marks.Mark]) -> NDArray[np.bool_]:
-    inside = np.zeros(len(timestamp), np.bool_)
-    for mark in spans:
-        first = np.searchsorted(timestamp, mark.start)
-        inside[first : np.searchsorted(timestamp, mark.end, side="right")] = True
-    return inside
 
 
 def _episodes(events: Iterable[AnomalyEvent], one: SeriesData) -> list[Episode]:

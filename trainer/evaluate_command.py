@@ -36,11 +36,15 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
         ] = None,
         data: Annotated[
             Path | None,
-            typer.Option(help="File or folder to run through it.", show_default=False),
+            typer.Option(help="File, folder or archive to run through it.", show_default=False),
         ] = None,
         from_scores: Annotated[
             Path | None,
             typer.Option(help="File of --scores instead of --bundle and --data: no model runs."),
+        ] = None,
+        array: Annotated[
+            str | None,
+            typer.Option(help="Array to read of npz files that hold several, e.g. test."),
         ] = None,
         labels: Annotated[
             Path | None,
@@ -86,7 +90,7 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
         elif bundle is None or data is None:
             raise ConfigError("give --bundle and --data, or --from-scores")
         else:
-            result = _run(bundle, data, labels, label_column, ports)
+            result = _run(bundle, data, array, labels, label_column, ports)
         _write(result, report, scores, review, merge_gap, as_json=as_json)
 
 
@@ -97,14 +101,19 @@ def _read(path: Path) -> Scored:
 
 
 def _run(
-    bundle: Path, path: Path, labels: Path | None, column: str | None, ports: Callable[[], Ports]
+    bundle: Path,
+    path: Path,
+    array: str | None,
+    labels: Path | None,
+    column: str | None,
+    ports: Callable[[], Ports],
 ) -> Scored:
     from trainer import evaluate as module  # noqa: PLC0415  # torch takes seconds
     from trainer.data import load  # noqa: PLC0415
 
     current = Registry(bundle).load()
-    dataset = load(path, Data(features=list(current.manifest.features)))
-    truth = truth_of(path, dataset, labels, column)
+    dataset = load(path, Data(features=list(current.manifest.features), array=array))
+    truth = truth_of(path, dataset, labels, column, array)
     result = module.scored(ports().load(current), dataset, truth)
     result.about.data.update(
         path=str(path), series=len(dataset.series), samples=dataset.rows, registry=str(bundle)
@@ -112,13 +121,15 @@ def _run(
     return result
 
 
-def truth_of(path: Path, data: Dataset, labels: Path | None, column: str | None) -> Truth | None:
+def truth_of(
+    path: Path, data: Dataset, labels: Path | None, column: str | None, array: str | None = None
+) -> Truth | None:
     """Labels from a file, a column, or else the names of the files; None: nothing is labelled."""
     from trainer import marks  # noqa: PLC0415
 
     if labels is not None:
         return marks.from_file(labels, [one.name for one in data.series])
-    return marks.from_names(data) if column is None else marks.from_column(path, column)
+    return marks.from_names(data) if column is None else marks.from_column(path, column, array)
 
 
 def _write(

@@ -172,17 +172,23 @@ class Scripted:
         spread: NDArray[np.float32],
     ) -> Scores:
         module = self._modules[scale]
-        results: list[list[NDArray[np.float32]]] = []
-        with torch.inference_mode():
-            for start in range(0, len(windows), TILE):
-                tile = [_padded(part[start : start + TILE]) for part in (windows, center, spread)]
-                rows = min(TILE, len(windows) - start)
-                results.append([part[:rows].numpy() for part in module(*tile)])
-        if not results:
+        if not len(windows):
             one = np.zeros((1, *windows.shape[1:]), np.float32)
             answer = self.score(scale, one, one[:, 0], one[:, 0] + 1)
             return Scores(*(part[:0] for part in answer))
-        return Scores(*(np.concatenate(column) for column in zip(*results, strict=True)))
+        found: list[NDArray[np.float32]] = []
+        with torch.inference_mode():
+            for start in range(0, len(windows), TILE):
+                tile = [_padded(part[start : start + TILE]) for part in (windows, center, spread)]
+                answer = module(*tile)
+                # Filled in place: small results, kept one by one, would tear holes into the heap.
+                found = found or [
+                    np.empty((len(windows), part.shape[1]), np.float32) for part in answer
+                ]
+                for into, part in zip(found, answer, strict=True):
+                    rows = into[start : start + TILE]
+                    rows[:] = part[: len(rows)].numpy()
+        return Scores(*found)
 
 
 def _padded(part: NDArray[np.float32]) -> Tensor:

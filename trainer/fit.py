@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.config import Fit, ModelChoice
-    from trainer.preprocess import WindowSet
+    from trainer.windows import WindowSource
 
 VALIDATION_WINDOWS = 2048
 """Validation windows at most; evenly spread over all there are."""
@@ -92,8 +92,8 @@ class _Learning(nn.Module):
 
 
 def fit(
-    train: WindowSet,
-    validation: WindowSet,
+    train: WindowSource,
+    validation: WindowSource,
     choice: ModelChoice,
     config: Fit,
     *,
@@ -114,7 +114,7 @@ def fit(
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(config.seed)
-        model = models.build(choice.name, train.steps.shape[1], choice.options).to(device)
+        model = models.build(choice.name, train.features, choice.options).to(device)
         learning = _Learning(model, config.loss)
         rng = np.random.default_rng(config.seed)
         rows = np.linspace(0, len(validation) - 1, min(len(validation), VALIDATION_WINDOWS))
@@ -148,7 +148,7 @@ def fit(
 
 def _passes(
     learning: _Learning,
-    train: WindowSet,
+    train: WindowSource,
     held: Tensor,
     config: Fit,
     rng: np.random.Generator,
@@ -213,7 +213,7 @@ def _agreed(late: bool, device: torch.device) -> bool:  # noqa: FBT001  # the va
 def _solve(
     model: ClosedForm,
     learning: _Learning,
-    train: WindowSet,
+    train: WindowSource,
     held: Tensor,
     config: Fit,
     rng: np.random.Generator,
@@ -228,12 +228,12 @@ def _solve(
     return learning.over(seen, config.batch), learning.over(held, config.batch)
 
 
-def drawn(windows: WindowSet, most: int, seed: int) -> NDArray[np.int64]:
+def drawn(windows: WindowSource, most: int, seed: int) -> NDArray[np.int64]:
     """Rows of at most so many windows, in a seeded random order."""
     return np.random.default_rng((seed, 1)).permutation(len(windows))[:most]
 
 
-def _tensor(windows: WindowSet, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+def _tensor(windows: WindowSource, rows: NDArray[np.int64], device: torch.device) -> Tensor:
     return torch.from_numpy(windows.take(rows)).to(device)
 
 

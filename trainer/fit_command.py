@@ -14,8 +14,8 @@ from stream_detector.config import ConfigError
 from trainer.recipe_files import load_config
 
 if TYPE_CHECKING:
-    from trainer.data import Dataset
     from trainer.train import Trained
+    from trainer.training_set import TrainingSet
 
 
 def fit(
@@ -26,7 +26,8 @@ def fit(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="CSV, NDJSON, Parquet or npy file, or a folder of them. Overrules data.path.",
+            help="CSV, NDJSON, Parquet, npy or npz file, gzipped or not, or a folder or zip "
+            "archive of them. Overrules data.path.",
             show_default=False,
         ),
     ] = None,
@@ -57,13 +58,17 @@ def fit(
     if not place.exists():
         raise ConfigError(f"{place}: no such file or folder")
 
-    from trainer.data import load  # noqa: PLC0415  # torch takes seconds; --help need not wait
-    from trainer.distributed import joined  # noqa: PLC0415
+    rule = settings.data.labels
+    if rule is not None and rule.file is not None and not Path(rule.file).exists():
+        raise ConfigError(f"data.labels.file: {rule.file}: no such file")
+
+    from trainer.distributed import joined  # noqa: PLC0415  # torch takes seconds
     from trainer.train import publish, train  # noqa: PLC0415
+    from trainer.training_set import training_set  # noqa: PLC0415
 
     started = time.monotonic()
     with joined() as writes:
-        dataset = load(place, settings.data)
+        dataset = training_set(place, settings.data)
         trained = train(dataset, settings, quiet=as_json)
         if not writes:
             return
@@ -79,12 +84,14 @@ def fit(
     )
     if trained.manifest.scales_reason:
         typer.echo(f"  scales {trained.manifest.scales}: {trained.manifest.scales_reason}")
+    if dataset.left_out is not None:
+        typer.echo(f"  {dataset.left_out:,} samples in or near known anomalies left out")
     typer.echo(f"  threshold: {trained.manifest.threshold.provenance}")
     if trained.left_out:
         typer.echo(f"  too short, left out: {', '.join(trained.left_out)}")
 
 
-def _summary(dataset: Dataset, trained: Trained, out: Path, seconds: float) -> dict[str, Any]:
+def _summary(dataset: TrainingSet, trained: Trained, out: Path, seconds: float) -> dict[str, Any]:
     manifest = trained.manifest
     return {
         "version": manifest.version,
@@ -95,6 +102,7 @@ def _summary(dataset: Dataset, trained: Trained, out: Path, seconds: float) -> d
         "scales_reason": manifest.scales_reason,
         "series": manifest.training.series,
         "rows": manifest.training.rows,
+        "left_out_samples": dataset.left_out,
         "left_out": trained.left_out,
         "metrics": manifest.metrics,
         "threshold": msgspec.to_builtins(manifest.threshold),

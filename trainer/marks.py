@@ -15,7 +15,7 @@ from trainer.data import DataError
 from trainer.event_metrics import stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -80,12 +80,15 @@ def _ms(time: int | str) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def from_column(path: Path, column: str) -> Truth:
-    """Stretches of samples of which a column is above zero, by series."""
+def from_column(path: Path, column: str, array: str | None = None) -> Truth:
+    """Stretches of samples of which a column is above zero, by series.
+
+    `array` is the one to read of npz files that hold several.
+    """
     times: dict[str, list[NDArray[np.int64]]] = {}
     flags: dict[str, list[NDArray[np.bool_]]] = {}
     try:
-        for table in read_tables(path, features=[column]):
+        for table in read_tables(path, features=[], label=column, array=array):
             names = np.asarray(table.series, dtype=object)
             for name in dict.fromkeys(table.series):
                 rows = names == name
@@ -99,6 +102,15 @@ def from_column(path: Path, column: str) -> Truth:
         order = np.argsort(time, kind="stable")
         marks[name] = [Mark(*pair) for pair in stretches(flag[order], time[order])]
     return Truth(f"column {column}", marks)
+
+
+def within(timestamp: NDArray[np.int64], known: Iterable[Mark]) -> NDArray[np.bool_]:
+    """Which of these times, ascending, lie in one of the anomalies."""
+    inside = np.zeros(len(timestamp), np.bool_)
+    for mark in known:
+        first = np.searchsorted(timestamp, mark.start)
+        inside[first : np.searchsorted(timestamp, mark.end, side="right")] = True
+    return inside
 
 
 def from_names(data: Dataset) -> Truth | None:

@@ -18,6 +18,7 @@ from trainer import engine_run
 from trainer.data import DataError, SeriesData, samples_in_step
 from trainer.gate import measure, most_by_chance
 from trainer.inject import KINDS, inject
+from trainer.rows import read
 from trainer.store_data import runs
 from trainer.train import assemble, fit_scales, in_memory, prepare
 
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from stream_detector.bundle import Bundle
     from stream_detector.ports import Model
     from trainer.config import TrainerConfig
-    from trainer.data import Dataset
     from trainer.fit import OnPass
     from trainer.inject import Injected
+    from trainer.rows import SeriesSet
     from trainer.space import Space
     from trainer.train import Prepared
 
@@ -47,7 +48,7 @@ class Objective:
 
     def __init__(
         self,
-        data: Dataset,
+        data: SeriesSet,
         base: TrainerConfig,
         space: Space,
         load: Callable[[Bundle], Model],
@@ -120,7 +121,7 @@ def average_precision(model: Model, cases: Sequence[Injected]) -> float:
 
 
 def _anomalies(
-    data: Dataset, base: TrainerConfig, space: Space
+    data: SeriesSet, base: TrainerConfig, space: Space
 ) -> tuple[list[SeriesData], list[Injected]]:
     """Normal stretches of the validation part, and the anomalies injected into them.
 
@@ -141,7 +142,7 @@ def _anomalies(
             firsts, lasts = zip(*(known[one.name] for known in spans), strict=True)
             stretches.append(_between(one, max(firsts), min(lasts)))
     samples = samples_in_step(
-        np.concatenate([np.diff(one.timestamp) for one in data.series]), every
+        np.concatenate([np.diff(read(one.timestamp)) for one in data.series]), every
     )
     tune = base.tune
     cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength, samples)
@@ -159,12 +160,13 @@ def _validation(prepared: Prepared) -> dict[str, tuple[int, int]]:
     """First and last ms of the validation part, by series; those that are too short lack."""
     times: dict[str, list[NDArray[np.int64]]] = {}
     for run in prepared.parts.validation:
-        times.setdefault(prepared.series[run.series].name, []).append(run.timestamp)
+        times.setdefault(prepared.series[run.series].name, []).append(read(run.timestamp))
     return {name: (int(some[0][0]), int(some[-1][-1])) for name, some in times.items()}
 
 
 def _between(one: SeriesData, first: int, last: int) -> SeriesData:
     """The samples of a span of time, ends included."""
-    start = int(np.searchsorted(one.timestamp, first))
-    end = int(np.searchsorted(one.timestamp, last, side="right"))
-    return SeriesData(one.name, one.timestamp[start:end], one.values[start:end])
+    timestamp = read(one.timestamp)
+    start = int(np.searchsorted(timestamp, first))
+    end = int(np.searchsorted(timestamp, last, side="right"))
+    return SeriesData(one.name, timestamp[start:end], read(one.values[start:end]))

@@ -8,7 +8,9 @@ straddles two splits, unless the splits overlap: then a window is of the split o
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,6 +19,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from stream_detector.bundle import WINDOW, Normalisation
 from stream_detector.core.robust import median_and_spread, zero_range_spread
 from trainer.config import CLIP
+from trainer.event_metrics import merge
+from trainer.rows import Lazy, joined, pieces, read
+from trainer.windows import LazyWindows, WindowSet, step_means
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import Local, Split
-    from trainer.data import SeriesData
+    from trainer.rows import Rows, Series
+    from trainer.windows import WindowSource
 
 Kind = Literal["minmax", "standard", "robust"]
 
@@ -34,6 +40,9 @@ LEARN = 120
 LEAST_SHARE = 0.01
 """Floor of a scale, as a share of the training range."""
 
+QUANTILE_VALUES = 1 << 24
+"""Values of a series that robust scaling looks at, at most; of more, rows are drawn by seed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -41,8 +50,8 @@ class Run:
 
     series: int  # number in the list of series
     first: int  # row of its first sample in the series: the series' own sample counter
-    values: NDArray[np.float64]  # [n, F]
-    timestamp: NDArray[np.int64]  # [n] ms
+    values: Rows  # [n, F]
+    timestamp: Rows  # [n] ms
 
     def __len__(self) -> int:
         return len(self.values)
@@ -55,8 +64,8 @@ class Parts:
     held_out: list[Run]
 
 
-def split(series: Sequence[SeriesData], shares: Split, scale: int = 1) -> Parts:
-    """Cut each series in time: train first, then validation, the rest is held out.
+def split(series: Sequence[Series], shares: Split, scale: int = 1) -> Parts:
+    """Cut each series: train first, then validation, the rest is held out; or by drawn blocks.
 
     With `shares.overlap` the runs of the latter two begin so much earlier that at this scale the
     newest step of their first window is their part's first.
@@ -64,17 +73,34 @@ def split(series: Sequence[SeriesData], shares: Split, scale: int = 1) -> Parts:
     parts = Parts([], [], [])
     lead = scale * (WINDOW - 1) if shares.overlap else 0
     for number, one in enumerate(series):
-        n = len(one)
-        train = round(n * shares.train)
-        bounds = (0, train, round(n * (shares.train + shares.validation)), n)
-        for into, start, end in zip(
-            (parts.train, parts.validation, parts.held_out), bounds[:-1], bounds[1:], strict=True
+        for into, spans in zip(
+            (parts.train, parts.validation, parts.held_out), _spans(len(one), shares), strict=True
         ):
-            into.extend(_runs(number, one, max(start - lead, 0), end))
+            for start, end in spans:
+                into.extend(_runs(number, one, max(start - lead, 0), end))
     return parts
 
 
-def _runs(number: int, one: SeriesData, start: int, end: int) -> Iterator[Run]:
+def _spans(n: int, shares: Split) -> list[list[tuple[int, int]]]:
+    """First rows, and the ones behind the last, of the three parts of n rows."""
+    if shares.order == "chronological":
+        train = round(n * shares.train)
+        bounds = (0, train, round(n * (shares.train + shares.validation)), n)
+        return [[span] for span in pairwise(bounds)]
+    edges = [round(n * block / shares.blocks) for block in range(shares.blocks + 1)]
+    train, validation, _ = shares.parts
+    drawn = np.random.default_rng(shares.seed).permutation(shares.blocks).tolist()
+    return [
+        merge([(edges[block], edges[block + 1]) for block in blocks])
+        for blocks in (
+            drawn[:train],
+            drawn[train : train + validation],
+            drawn[train + validation :],
+        )
+    ]
+
+
+def _runs(number: int, one: Series, start: int, end: int) -> Iterator[Run]:
     inner = [int(row) for row in one.breaks if start < row < end]
     for first, last in zip([start, *inner], [*inner, end], strict=True):
         if last > first:
@@ -89,21 +115,27 @@ class Scaling:
     scale: NDArray[np.float64]  # [n, F], above zero
     normalisation: Normalisation
 
+    def normal(self, values: NDArray[np.float64], series: int, clip: float) -> NDArray[np.float32]:
+        """Values [..., F] of one series in its own terms, cut at `clip`."""
+        normal = (values - self.center[series]) / self.scale[series]
+        cut: NDArray[np.float32] = np.clip(normal, -clip, clip).astype(np.float32)
+        return cut
+
 
 def fit_scaling(train: Sequence[Run], series: int, kind: Kind) -> Scaling:
     """Fit on the training runs; every one of the `series` must have at least one."""
-    joined = [
-        np.concatenate([run.values for run in train if run.series == number])
-        for number in range(series)
-    ]
-    fitted = [center_and_scale(values, kind) for values in joined]
+    of: list[list[Rows]] = [[] for _ in range(series)]
+    for run in train:
+        of[run.series].append(run.values)
+    parts = [joined(runs) for runs in of]
+    fitted = [center_and_scale(values, kind) for values in parts]
     center = np.stack([one[0] for one in fitted])
     scale = np.stack([one[1] for one in fitted])
-    return Scaling(center, scale, _mapping(joined, center, scale, kind))
+    return Scaling(center, scale, _mapping(parts, center, scale, kind))
 
 
 def center_and_scale(
-    values: NDArray[np.float64],  # [n, F]
+    values: Rows,  # [n, F]
     kind: Kind,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # [F] each
     """Where a series lies and how wide it is; the scale is never below 1% of the range.
@@ -112,18 +144,40 @@ def center_and_scale(
     and robust spread.
     """
     if kind == "robust":
-        return median_and_spread(values)
-    low, high = values.min(axis=0), values.max(axis=0)
+        return median_and_spread(_drawn(values))
+    ranges = np.array([(part.min(axis=0), part.max(axis=0)) for part in pieces(values)])
+    low, high = ranges[:, 0].min(axis=0), ranges[:, 1].max(axis=0)
     if kind == "minmax":
         center, scale = low + (high - low) / 2, (high - low) / 2
     else:
-        center, scale = values.mean(axis=0), values.std(axis=0)
+        center = _total(part.sum(axis=0) for part in pieces(values)) / len(values)
+        squares = (np.square(part - center).sum(axis=0) for part in pieces(values))
+        scale = np.sqrt(_total(squares) / len(values))
     scale = np.maximum(scale, LEAST_SHARE * (high - low))
     return center, np.where(high > low, scale, zero_range_spread(center))
 
 
+def _total(parts: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return functools.reduce(np.add, parts)
+
+
+def _drawn(values: Rows) -> NDArray[np.float64]:
+    """All rows, or of very many a seeded draw: one from each of equal stretches."""
+    most = max(QUANTILE_VALUES // values.shape[1], LEARN)
+    if len(values) <= most:
+        return read(values)
+    places = np.arange(most) + np.random.default_rng(0).random(most)
+    rows = (places * (len(values) / most)).astype(np.int64)
+    found, start = [], 0
+    for part in pieces(values):
+        inside = slice(*np.searchsorted(rows, (start, start + len(part))))
+        found.append(part[rows[inside] - start])
+        start += len(part)
+    return np.concatenate(found)
+
+
 def _mapping(
-    joined: Sequence[NDArray[np.float64]],
+    parts: Sequence[Rows],
     center: NDArray[np.float64],
     scale: NDArray[np.float64],
     kind: Kind,
@@ -134,10 +188,13 @@ def _mapping(
     detector will see of a new one; the medians hold for all of them.
     """
     offsets, factors = [], []
-    for values, middle, width in zip(joined, center, scale, strict=True):
-        stretches = max(len(values) // LEARN, 1)
-        blocks = values[: stretches * LEARN].reshape(stretches, -1, values.shape[1])
-        median, spread = median_and_spread(blocks)  # [stretches, F]
+    for values, middle, width in zip(parts, center, scale, strict=True):
+        whole = values[: len(values) // LEARN * LEARN] if len(values) > LEARN else values
+        found = [
+            median_and_spread(part.reshape(-1, min(LEARN, len(part)), part.shape[1]))
+            for part in pieces(whole, LEARN)
+        ]
+        median, spread = (np.concatenate(column) for column in zip(*found, strict=True))
         offsets.append(np.median((middle - median) / spread, axis=0))
         factors.append(np.median(width / spread, axis=0))
     return Normalisation(
@@ -145,28 +202,6 @@ def _mapping(
         offset=float(np.median(np.concatenate(offsets))),
         factor=float(np.median(np.concatenate(factors))),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class WindowSet:
-    """Windows of one scale, cut on demand from normalised steps, so that overlap costs nothing."""
-
-    steps: NDArray[np.float32]  # [T, F] the mean of `scale` samples, beginning at every sample
-    starts: NDArray[np.int64]  # [N] row of a window's first step
-    scale: int
-    local: Local = False
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Normalised windows [len(rows), 60, F]; `local`: less the middle of all but the newest."""
-        offsets = self.scale * np.arange(WINDOW)
-        windows: NDArray[np.float32] = self.steps[self.starts[rows][:, None] + offsets]
-        if not self.local:
-            return windows
-        middle = np.median if self.local == "median" else np.mean
-        return windows - middle(windows[:, :-1], axis=1, keepdims=True)
 
 
 def normalised_windows(
@@ -179,25 +214,29 @@ def normalised_windows(
     seed: int = 0,
     local: Local = False,
     clip: float = CLIP,
-) -> WindowSet:
+) -> WindowSource:
     """Windows of all runs, normalised. They begin at every `stride`-th sample, at any phase of
 
     the step: where a detector's counter begins is chance. Of more than `cap`, a seeded draw stays.
+    The same windows, wherever the samples lie.
     """
-    pieces: list[NDArray[np.float32]] = []
+    if any(isinstance(run.values, Lazy) for run in runs):
+        return LazyWindows(
+            runs, scaling, scale, stride=stride, cap=cap, seed=seed, local=local, clip=clip
+        )
+    parts: list[NDArray[np.float32]] = []
     starts: list[NDArray[np.int64]] = []
     total = 0
     for run in runs:
         count = len(run) - scale * WINDOW + 1
         if count < 1:
             continue
-        means = sliding_window_view(run.values, scale, axis=0).mean(axis=-1)
-        normal = (means - scaling.center[run.series]) / scaling.scale[run.series]
-        pieces.append(np.clip(normal, -clip, clip).astype(np.float32))
+        means = step_means(read(run.values), scale)
+        parts.append(scaling.normal(means, run.series, clip))
         starts.append(total + np.arange(0, count, stride, dtype=np.int64))
         total += len(means)
     width = scaling.center.shape[1]
-    steps = np.concatenate([np.zeros((0, width), np.float32), *pieces])
+    steps = np.concatenate([np.zeros((0, width), np.float32), *parts])
     every = np.concatenate([np.zeros(0, np.int64), *starts])
     if cap is not None and len(every) > cap:
         every = np.sort(np.random.default_rng(seed).choice(every, cap, replace=False))
@@ -205,20 +244,24 @@ def normalised_windows(
 
 
 def stream_windows(
-    run: Run, scale: int, anchor: NDArray[np.float64]
+    run: Run, scale: int, anchor: NDArray[np.float64], most: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The windows that a detector would score, in time: [m, 60, F] relative to the anchor [F].
 
     Steps are aligned to the series' own sample counter. Also the row in the run of each window's
-    newest sample [m].
+    newest sample [m]. `most` leaves the latest so many.
     """
     skip = -run.first % scale
     whole = (len(run) - skip) // scale
-    if whole < WINDOW:
+    count = whole - WINDOW + 1
+    if count < 1:
         empty = np.zeros((0, WINDOW, run.values.shape[1]), np.float32)
         return empty, np.zeros(0, dtype=np.int64)
-    blocks = run.values[skip : skip + whole * scale].reshape(whole, scale, -1)
-    steps = (blocks.mean(axis=1) - anchor).astype(np.float32)
-    windows = sliding_window_view(steps, WINDOW, axis=0).transpose(0, 2, 1)
-    newest = skip + scale * np.arange(WINDOW, whole + 1) - 1
+    left_out = 0 if most is None else max(count - most, 0)
+    steps = [
+        (part.reshape(-1, scale, part.shape[1]).mean(axis=1) - anchor).astype(np.float32)
+        for part in pieces(run.values[skip + left_out * scale : skip + whole * scale], scale)
+    ]
+    windows = sliding_window_view(np.concatenate(steps), WINDOW, axis=0).transpose(0, 2, 1)
+    newest = skip + scale * np.arange(WINDOW + left_out, whole + 1) - 1
     return windows, newest

@@ -13,6 +13,7 @@ import numpy as np
 
 from stream_detector.bundle import WINDOW
 from trainer.preprocess import split
+from trainer.rows import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import Split
-    from trainer.data import SeriesData
+    from trainer.rows import Series
 
 SPAN = 1.7
 """Periods that the 60 steps of the coarse scale span unless told otherwise."""
@@ -28,6 +29,8 @@ STRONG = 0.2
 """Autocorrelation from which on a peak counts as a period."""
 FIRST = 0.85
 """The first peak of at least this part of the highest is the period, not one of its multiples."""
+LATEST = 1 << 20
+"""Samples of a run that are looked at, at most: the latest."""
 LONGEST = 1 / 3
 """Periods longer than this part of the series are not seen often enough to be believed."""
 
@@ -75,11 +78,12 @@ def dominant_period(values: NDArray[np.floating]) -> tuple[float, float] | None:
     return float(start + at), float(behind[at])
 
 
-def choose(series: Sequence[SeriesData], shares: Split, span: float = SPAN) -> Choice:
+def choose(series: Sequence[Series], shares: Split, span: float = SPAN) -> Choice:
     """Scale 1, and a coarse one where most series have a period; from the training part alone."""
     found = []
     for run in split(series, shares).train:
-        periods = [dominant_period(run.values[:, f]) for f in range(run.values.shape[1])]
+        values = read(run.values[-LATEST:])
+        periods = [dominant_period(column) for column in values.T]
         strong = [period for period in periods if period is not None]
         if strong:
             found.append(max(strong, key=lambda period: period[1]))
@@ -98,10 +102,8 @@ def choose(series: Sequence[SeriesData], shares: Split, span: float = SPAN) -> C
     return Choice([1, scale], period, f"{told}: 60 steps of {scale} span {spans:.1f} of them")
 
 
-def _largest(series: Sequence[SeriesData], shares: Split) -> int:
+def _largest(series: Sequence[Series], shares: Split) -> int:
     """The largest scale for which half of the series have a window in each part."""
-    least = shares.train
-    if not shares.overlap:
-        least = min(least, shares.validation, 1 - shares.train - shares.validation)
+    least = shares.least
     lengths = [np.diff([0, *one.breaks.tolist(), len(one)]).max() for one in series]
     return int(np.median(lengths) * least / (WINDOW + 1))

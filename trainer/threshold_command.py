@@ -48,6 +48,10 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
                 show_default=False,
             ),
         ],
+        array: Annotated[
+            str | None,
+            typer.Option(help="Array to read of npz files that hold several, e.g. test."),
+        ] = None,
         labels: Annotated[
             Path | None,
             typer.Option(help="Known anomalies, one JSON a line: series, from, to, label."),
@@ -79,7 +83,7 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
         choice = parse_yaml(rule, ThresholdChoice, "--rule", {})
         registry = Registry(bundle)
         current = registry.load()
-        chosen = _choose(current, choice, data, labels, label_column, ports)
+        chosen = _choose(current, choice, data, array, labels, label_column, ports)
         version = _publish(registry, current, chosen)
         if promote:
             registry.promote(version)
@@ -102,6 +106,7 @@ def _choose(
     current: Bundle,
     rule: ThresholdChoice,
     path: Path,
+    array: str | None,
     labels: Path | None,
     column: str | None,
     ports: Callable[[], Ports],
@@ -109,8 +114,8 @@ def _choose(
     from trainer import evaluate, thresholds  # noqa: PLC0415  # torch takes seconds
     from trainer.data import load  # noqa: PLC0415
 
-    dataset = load(path, Data(features=list(current.manifest.features)))
-    truth = truth_of(path, dataset, labels, column)
+    dataset = load(path, Data(features=list(current.manifest.features), array=array))
+    truth = truth_of(path, dataset, labels, column, array)
     scored = evaluate.scored(ports().load(current), dataset, truth)
     scores = thresholds.settled(scored)
     anomalous = sum(int(part.truth.sum()) for part in scores.values())

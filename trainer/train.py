@@ -23,11 +23,11 @@ from stream_detector.bundle import (
     TrainingData,
 )
 from stream_detector.config import ConfigError
-from stream_detector.core.transforms import transformed
 from trainer import experts, export
 from trainer.calibrate import at_scale, calibrate, experts_of, score_runs
 from trainer.config import ExpertRule, TrainerConfig
 from trainer.data import DataError
+from trainer.derived import derived
 from trainer.fit import drawn, fit
 from trainer.preprocess import (
     Parts,
@@ -37,17 +37,20 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
+from trainer.rows import read
 from trainer.scales import Choice, choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream_detector.bundle import Golden, Manifest
-    from trainer.data import Dataset, SeriesData
     from trainer.fit import Fitted, OnPass
+    from trainer.rows import Series, SeriesSet
 
 GOLDEN_SOURCE = 4000
 """Held-out windows that the golden ones are drawn from, at most."""
+GOLDEN_REACH = 1 << 16
+"""The latest windows of a held-out run, which these come from."""
 
 YEAR_1973_MS = 10**11
 """Earlier times are sample numbers: data that has no times of its own."""
@@ -71,7 +74,7 @@ class Trained:
 class Prepared:
     """Series as the model will see them, cut in time."""
 
-    series: list[SeriesData]  # transformed, and long enough for every scale
+    series: list[Series]  # transformed, and long enough for every scale
     left_out: list[str]
     choice: Choice
     parts: Parts
@@ -86,7 +89,7 @@ class Module(NamedTuple):
 
 
 def train(
-    data: Dataset,
+    data: SeriesSet,
     config: TrainerConfig | None = None,
     *,
     quiet: bool = False,
@@ -99,7 +102,7 @@ def train(
     return assemble(prepared, fitted, data.features, config, now=now)
 
 
-def prepare(data: Dataset, config: TrainerConfig) -> Prepared:
+def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
     """Transform, leave out what is too short, cut, and find each series' centre and scale.
 
     Raises DataError where all are too short, ConfigError for a threshold that needs labels.
@@ -219,13 +222,9 @@ def _fit(
     return Module(fitted, export.Exported(fitted.model, families, local=local, clip=clip))
 
 
-def transformed_series(series: Sequence[SeriesData], config: TrainerConfig) -> list[SeriesData]:
+def transformed_series(series: Sequence[Series], config: TrainerConfig) -> list[Series]:
     """What the windows are made of: the series after their transforms, as the detector does it."""
-    rules = config.windows.chain
-    return [
-        replace(one, **transformed(rules, one.values, one.timestamp, one.breaks)._asdict())
-        for one in series
-    ]
+    return derived(series, config.windows.chain)
 
 
 def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> str:
@@ -253,7 +252,7 @@ def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
     return Bundle(folder / trained.version, trained.manifest, series, trained.files)
 
 
-def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice:
+def chosen_scales(series: Sequence[Series], config: TrainerConfig) -> Choice:
     """The configured scales, ascending, or those that the data suggests; of them, those that have
 
     an expert.
@@ -269,10 +268,10 @@ def chosen_scales(series: Sequence[SeriesData], config: TrainerConfig) -> Choice
 
 
 def _long_enough(
-    series: Sequence[SeriesData], config: TrainerConfig, scale: int
-) -> tuple[list[SeriesData], list[str]]:
+    series: Sequence[Series], config: TrainerConfig, scale: int
+) -> tuple[list[Series], list[str]]:
     """Series with a window of the largest scale in every split, and the names of the others."""
-    kept: list[SeriesData] = []
+    kept: list[Series] = []
     left_out: list[str] = []
     for one in series:
         parts = split([one], config.split, scale)
@@ -287,7 +286,9 @@ def _long_enough(
     if not kept:
         shares = config.split
         later = min(shares.validation, 1 - shares.train - shares.validation)
-        steps = max((WINDOW + 1) / shares.train, (2 if shares.overlap else WINDOW + 1) / later)
+        steps = (WINDOW + 1) / shares.least
+        if shares.overlap:
+            steps = max(steps, 2 / later)
         needed = int(np.ceil(scale * steps)) + 1
         longest = max(series, key=len)
         what = "steps after resampling" if config.windows.every else "samples"
@@ -308,8 +309,8 @@ def _golden(
     most = max(GOLDEN_SOURCE // len(parts.held_out), 1)
     windows, centers, spreads = [], [], []
     for run in parts.held_out:
-        anchor = run.values[0]
-        some, _ = stream_windows(run, scale, anchor)
+        anchor = read(run.values[:1])[0]
+        some, _ = stream_windows(run, scale, anchor, GOLDEN_REACH)
         some = some[np.unique(np.linspace(0, len(some) - 1, min(len(some), most)).astype(int))]
         windows.append(some)
         shape = (len(some), len(anchor))
@@ -321,9 +322,9 @@ def _golden(
     )
 
 
-def _training(series: Sequence[SeriesData]) -> TrainingData:
-    start = min(int(one.timestamp[0]) for one in series)
-    end = max(int(one.timestamp[-1]) for one in series)
+def _training(series: Sequence[Series]) -> TrainingData:
+    start = min(int(read(one.timestamp[:1])[0]) for one in series)
+    end = max(int(read(one.timestamp[-1:])[0]) for one in series)
     timed = end >= YEAR_1973_MS
     return TrainingData(
         start=_rfc3339(start) if timed else "",

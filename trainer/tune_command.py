@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainer.config import TrainerConfig
-    from trainer.data import Dataset
     from trainer.refresh_command import Ports
+    from trainer.training_set import TrainingSet
     from trainer.tune import Best
 
 BETTER = {"validation_error": "less", "average_precision": "more", "recall": "more"}
@@ -140,9 +140,9 @@ def run(
     now: Callable[[], datetime],
 ) -> dict[str, Any]:
     """Search, and write the best recipe each time a better one is found; what --json prints."""
-    from trainer.data import load  # noqa: PLC0415  # torch takes seconds
-    from trainer.objective import Objective  # noqa: PLC0415
+    from trainer.objective import Objective  # noqa: PLC0415  # torch takes seconds
     from trainer.space import Space, to_yaml  # noqa: PLC0415
+    from trainer.training_set import training_set  # noqa: PLC0415
 
     try:
         from trainer.tune import search  # noqa: PLC0415  # optuna is an extra
@@ -153,7 +153,7 @@ def run(
 
     started = time.monotonic()
     space = Space(settings)
-    dataset = load(place, settings.data)
+    dataset = training_set(place, settings.data)
     objective = Objective(dataset, settings, space, ports.load)
     tune = settings.tune
 
@@ -211,17 +211,19 @@ def _counts(trials: dict[str, int]) -> str:
     return f"{total} {'trial' if total == 1 else 'trials'} ({some})"
 
 
-def _about(settings: TrainerConfig, data: Dataset) -> dict[str, str]:
+def _about(settings: TrainerConfig, data: TrainingSet) -> dict[str, str]:
     """What the trials of one study must have in common, by the name that a refusal gives it."""
+    from trainer.rows import pieces  # noqa: PLC0415
     from trainer.space import to_yaml  # noqa: PLC0415
 
     replace = msgspec.structs.replace
-    anywhere = replace(settings, data=replace(settings.data, path=None), tune=Tune())
+    anywhere = replace(settings, data=replace(settings.data, path=None, memory=1), tune=Tune())
     digest = hashlib.sha256(json.dumps(data.features).encode())
     for one in data.series:
         digest.update(one.name.encode() + b"\0")
-        for array in (one.timestamp, one.values, one.breaks):
-            digest.update(array.tobytes())
+        for rows in (one.timestamp, one.values, one.breaks):
+            for piece in pieces(rows):
+                digest.update(piece.tobytes())
     tune = replace(
         settings.tune, trials=Tune().trials, timeout=Tune().timeout, pruner=Tune().pruner
     )

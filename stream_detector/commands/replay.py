@@ -56,7 +56,7 @@ def replay(
     *,
     data: Annotated[
         str,
-        typer.Option("--input", help="File, folder, or - for stdin.", show_default=False),
+        typer.Option("--input", help="File, folder, archive, or - for stdin.", show_default=False),
     ],
     bundle: Annotated[
         Path | None, typer.Option(help="Registry (its CURRENT) or the folder of one bundle.")
@@ -71,6 +71,9 @@ def replay(
     source: Annotated[
         str | None, typer.Option(help="Name of the stream; part of event ids.")
     ] = None,
+    array: Annotated[
+        str | None, typer.Option(help="Array to read of npz files that hold several, e.g. test.")
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="Another registry or bundle: show where the two differ.")
     ] = None,
@@ -82,8 +85,9 @@ def replay(
 ) -> None:
     """Run files through the very engine that serves Kafka, and write its events.
 
-    Reads CSV, NDJSON and Parquet files or folders of them with no configuration at all. The same
-    samples give the same events, with the same ids, as the service would.
+    Reads CSV, NDJSON, Parquet and numpy files, gzipped or zipped, or folders of them with no
+    configuration at all. The same samples give the same events, with the same ids, as the service
+    would.
     """
     if bundle is None and config is None:
         raise ConfigError("give --bundle, or a --config that names the registries")
@@ -96,10 +100,10 @@ def replay(
     place: Path | Literal["-"] | None = None
     if output is not None or not as_json:
         place = "-" if output in {None, "-"} else Path(str(output))
-    tally, seconds = _once(data, bundle, config, source, place, dead_letters, device)
+    tally, seconds = _once(data, array, bundle, config, source, place, dead_letters, device)
     summary = _summary(tally, seconds)
     if against is not None:
-        other, _ = _once(data, against, config, source, None, None, device)
+        other, _ = _once(data, array, against, config, source, None, None, device)
         summary["against"] = difference(tally, other)
     if as_json:
         typer.echo(json.dumps(summary))
@@ -109,6 +113,7 @@ def replay(
 
 def _once(  # the options, in their order
     data: str,
+    array: str | None,
     bundle: Path | None,
     config: Path | None,
     source: str | None,
@@ -139,7 +144,8 @@ def _once(  # the options, in their order
         for group, path in places.items()
     }
     own_fields = settings is not None and settings.input.fields != Fields()
-    given = FileSource("-" if data == "-" else Path(data), unchanged=own_fields)
+    path: Path | Literal["-"] = "-" if data == "-" else Path(data)
+    given = FileSource(path, array=array, unchanged=own_fields)
     sink = FileSink(Path(os.devnull) if place is None else place, dead_letters)
     tally = Tally()
     stop = wiring.Stop()

@@ -18,6 +18,7 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
+from trainer.rows import read
 
 
 @st.composite
@@ -69,7 +70,7 @@ def test_no_window_straddles_a_split_a_break_or_two_series(
             assert (steps <= run.first + len(run) - 0.8).all()
             assert (newest < len(run)).all()
         # At a thousandth of their size the numbers stay below the clip.
-        small = [Run(r.series, r.first, (r.values % 1e6) / 1e3, r.timestamp) for r in runs]
+        small = [Run(r.series, r.first, (read(r.values) % 1e6) / 1e3, r.timestamp) for r in runs]
         fitted = normalised_windows(small, plain, scale)
         expected = sum(max(len(run) - scale * WINDOW + 1, 0) for run in runs)
         assert len(fitted) == expected

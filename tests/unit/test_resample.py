@@ -19,6 +19,7 @@ from tests.unit.trainer_cases import MINUTE, fleet, quick, series, wave
 from trainer.config import TrainerConfig, TransformRule, Windows
 from trainer.data import DataError, Dataset, SeriesData
 from trainer.evaluate import scored
+from trainer.rows import read
 from trainer.train import train, transformed_series
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def test_what_was_cut_out_of_training_data_is_no_part_of_a_minute() -> None:
     config = TrainerConfig(windows=Windows(transforms=[TransformRule(kind="difference")]))
     jump = SeriesData("s", TIMES[:4], VALUES[:4] ** 2, cut)
     [one] = transformed_series([jump], config)
-    assert one.values[:, 0].tolist() == [0, 8, 0, 45]
+    assert read(one.values)[:, 0].tolist() == [0, 8, 0, 45]
     assert one.breaks.tolist() == [2]
 
 

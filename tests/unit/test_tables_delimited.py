@@ -49,6 +49,14 @@ def test_one_number_a_line_is_the_feature_value_by_index(tmp_path: Path) -> None
     assert table.series[0] == "001_UCR"
 
 
+def test_columns_set_apart_by_spaces_alone_are_read(tmp_path: Path) -> None:
+    table = read(tmp_path, "  1.0   2.5\n 10.0 -2.5 \n")  # as numpy.savetxt writes them
+    assert table.features == ("f0", "f1")
+    assert table.values.tolist() == [[1, 2.5], [10, -2.5]]
+    table = read(tmp_path, "date temp\n2014-04-01  1\n2014-04-02  2\n")
+    assert (table.features, table.timestamp.tolist()) == (("temp",), [1396310400000, 1396396800000])
+
+
 def test_numbers_without_a_header_are_numbered_features(tmp_path: Path) -> None:
     table = read(tmp_path, "1,2,\n4,5,6\n")
     assert table.features == ("f0", "f1", "f2")

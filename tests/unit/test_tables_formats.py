@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -187,10 +187,73 @@ def test_npz_may_hold_times_series_and_names(tmp_path: Path) -> None:
     assert table.timestamp.tolist() == [1396310400000, 1396310460000]
 
 
+def test_of_several_arrays_the_one_named_is_read_with_what_goes_with_it(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "a.npz",
+        train=np.array([[1.0, 2.0], [3.0, 4.0]]),
+        train_timestamp=np.array([1396310400.0, 1396310460.0]),
+        test=np.array([[5.0, 6.0]]),
+        test_timestamp=np.array([1396310520.0]),
+        test_label=np.array([1], np.int8),
+        features=np.array(["temp", "vib"]),
+    )
+    table = whole(tmp_path / "a.npz", array="train")
+    assert (table.features, table.values.tolist()) == (("temp", "vib"), [[1, 2], [3, 4]])
+    assert table.timestamp.tolist() == [1396310400000, 1396310460000]
+    table = whole(tmp_path / "a.npz", array="test", label="label", features=["vib"])
+    assert (table.features, table.values.tolist()) == (("vib", "label"), [[6, 1]])
+    with pytest.raises(TableError, match="no column 'label'; it has 'temp', 'vib'"):
+        list(read_tables(tmp_path / "a.npz", array="train", label="label"))
+
+
+def test_the_only_array_needs_no_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", np.arange(3))
+    assert whole(tmp_path / "a.npz").values[:, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rows", [3, 10_000])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_are_read_by_rows_however_they_lie(
+    tmp_path: Path, rows: int, order: Literal["C", "F"]
+) -> None:
+    values = np.random.default_rng(0).normal(size=(rows, 3)).astype(">f4", order=order)
+    np.save(tmp_path / "a.npy", values)
+    np.savez_compressed(tmp_path / "b.npz", values)
+    for name in ("a.npy", "b.npz"):
+        tables = read_tables(tmp_path / name, chunk_rows=100)
+        found = np.concatenate([table.values for table in tables])
+        np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "b.ndjson", "c.ndjson", "d.parquet", "e.npz"])
+def test_a_label_is_read_beside_the_features_as_the_last_column(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    rows = [(1.5, False), (2.5, True)]
+    if name == "a.csv":
+        file.write_text("fault,temp\n" + "".join(f"{flag},{temp}\n" for temp, flag in rows))
+    elif name == "b.ndjson":
+        ndjson(tmp_path, *({"temp": temp, "fault": flag} for temp, flag in rows)).rename(file)
+    elif name == "c.ndjson":
+        samples = [{"values": {"temp": temp}, "fault": int(flag)} for temp, flag in rows]
+        ndjson(tmp_path, *samples).rename(file)
+    elif name == "d.parquet":
+        parquet(file, temp=[temp for temp, _ in rows], fault=[flag for _, flag in rows])
+    else:
+        temps, flags = np.array(rows).T
+        np.savez(file, values=temps, features=np.array(["temp"]), fault=flags > 0)
+    table = whole(file, label="fault")
+    assert table.features == ("temp", "fault")
+    assert table.values.tolist() == [[1.5, 0], [2.5, 1]]
+    alone = whole(file, label="fault", features=[])
+    assert (alone.features, alone.values.tolist()) == (("fault",), [[0], [1]])
+
+
 def test_unusable_arrays_are_errors(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", train=np.ones(2))
-    with pytest.raises(TableError, match="holds train; an npz file needs an array `values`"):
+    np.savez(tmp_path / "a.npz", train=np.ones(2), test=np.ones(2))
+    with pytest.raises(TableError, match="arrays train, test, none is called values; say which"):
         list(read_tables(tmp_path / "a.npz"))
+    with pytest.raises(TableError, match="arrays train, test, none is called tset; say which"):
+        list(read_tables(tmp_path / "a.npz", array="tset"))
     np.save(tmp_path / "b.npy", np.array(["x"]))
     with pytest.raises(TableError, match="needs numbers"):
         list(read_tables(tmp_path / "b.npy"))

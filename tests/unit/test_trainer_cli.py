@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,22 @@ def test_fit_makes_a_bundle_current_and_the_registry_commands_move_it(
     assert f"* {second}  dense_autoencoder" in capsys.readouterr().out
 
 
+def test_fit_says_how_much_was_left_out_near_known_anomalies(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pump.csv"
+    rows = "".join(f"{START + 60_000 * i},{v},{i == 50}\n" for i, v in enumerate(wave(900)))
+    path.write_text("timestamp,value,fault\n" + rows)
+    config.write_text(QUICK + "data: {labels: {column: fault}, margin: 10}\n")
+    arguments = ["fit", "--data", str(path), "--config", str(config), "--out"]
+    assert run([*arguments, str(tmp_path / "first"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["rows"], answer["left_out_samples"]) == (879, 21)
+    assert answer["features"] == ["value"]
+    assert run([*arguments, str(tmp_path / "second")]) == 0
+    assert "21 samples in or near known anomalies left out" in capsys.readouterr().out
+
+
 def test_a_damaged_bundle_is_not_promoted_and_listed_with_its_fault(
     history: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +101,8 @@ def test_a_damaged_bundle_is_not_promoted_and_listed_with_its_fault(
         (["fit", "--out", "R", "--data", "nowhere"], 2, "nowhere: no such file or folder"),
         (["fit", "--out", "R", "--config", "nowhere.yaml"], 2, "nowhere.yaml: No such file"),
         (["fit", "--out", "R", "--config", "CONFIG"], 2, "unknown field `speed`"),
+        (["fit", "--out", "R", "--config", "LABELS"], 2, "data.labels.file: nowhere: no such file"),
+        (["fit", "--out", "R", "--data", "CUT.csv.gz"], 1, "CUT.csv.gz: damaged"),
         (["fit", "--out", "R", "--data", "SHORT"], 1, "has 3 complete samples"),
         (["rollback", "--registry", "R"], 1, "no CURRENT bundle"),
         (["promote", "--registry", "R"], 1, "stream-trainer fit"),
@@ -100,6 +119,8 @@ def test_errors_are_one_line_with_the_contracts_exit_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "CONFIG").write_text("fit: {speed: 3}\n")
+    (tmp_path / "LABELS").write_text("data: {path: SHORT, labels: {file: nowhere}}\n")
+    (tmp_path / "CUT.csv.gz").write_bytes(gzip.compress(b"timestamp,value\n1,1\n")[:-9])
     (tmp_path / "SHORT").mkdir()
     (tmp_path / "SHORT" / "x.csv").write_text("timestamp,value\n1,1\n2,2\n3,3\n")
     assert run(arguments) == code

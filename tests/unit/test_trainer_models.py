@@ -22,11 +22,13 @@ from trainer.despike import Despike
 from trainer.export import Exported, Scripted, script
 from trainer.fit import Fitted, fit
 from trainer.models.base import WindowModel
-from trainer.preprocess import WindowSet, fit_scaling, normalised_windows, split
+from trainer.preprocess import fit_scaling, normalised_windows, split
 from trainer.train import publish, train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from trainer.windows import WindowSource
 
 SMALL: dict[str, dict[str, Any]] = {
     "lstm_autoencoder": {"hidden": 24},
@@ -38,7 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
 ALL = [pytest.param(name, id=name) for name in models.MODELS]
 
 
-def windows_of(data: Dataset) -> tuple[WindowSet, WindowSet]:
+def windows_of(data: Dataset) -> tuple[WindowSource, WindowSource]:
     parts = split(data.series, Split())
     scaling = fit_scaling(parts.train, len(data.series), "standard")
     return (

@@ -5,6 +5,7 @@ import pytest
 
 from stream_detector.core.robust import median_and_spread
 from tests.unit.trainer_cases import fleet, series, wave
+from trainer import preprocess, rows
 from trainer.config import Split
 from trainer.preprocess import (
     LEARN,
@@ -14,6 +15,7 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
+from trainer.rows import read
 
 
 @pytest.mark.parametrize("kind", ["minmax", "standard", "robust"])
@@ -76,6 +78,23 @@ def test_a_new_series_is_mapped_near_the_scaling_that_training_would_have_given(
     assert abs(center.item() - fresh.mean()) < 0.5 * fresh.std()
 
 
+def test_blocks_are_drawn_by_seed_and_no_run_spans_two_parts() -> None:
+    data = [series("s", np.arange(2000.0))]
+    found = [split(data, Split(order="blocks", seed=seed)) for seed in (1, 1, 2)]
+    rows = [
+        [np.concatenate([read(run.values)[:, 0] for run in runs]).tolist() for runs in parts]
+        for parts in ((one.train, one.validation, one.held_out) for one in found)
+    ]
+    assert rows[0] == rows[1] != rows[2]
+    assert [len(part) for part in rows[0]] == [1400, 200, 400]
+    assert sorted([*rows[0][0], *rows[0][1], *rows[0][2]]) == list(range(2000))
+    assert rows[0][2] != list(range(1600, 2000))
+    for run in found[0].held_out:
+        assert run.first % 100 == 0
+        assert len(run) % 100 == 0
+        assert read(run.values)[:, 0].tolist() == list(range(run.first, run.first + len(run)))
+
+
 def test_windows_for_fitting_are_means_of_consecutive_normalised_samples() -> None:
     data = [series("s", np.arange(200.0))]
     parts = split(data, Split(train=0.9, validation=0.05))
@@ -86,15 +105,37 @@ def test_windows_for_fitting_are_means_of_consecutive_normalised_samples() -> No
     np.testing.assert_allclose(got, 3.5 + 2 * np.arange(60), rtol=1e-5)
 
 
+def test_robust_scaling_of_very_many_samples_is_that_of_a_draw_from_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(0).permutation(np.arange(1e5))[:, None]
+    exact = center_and_scale(values, "robust")
+    monkeypatch.setattr(preprocess, "QUANTILE_VALUES", 10_000)
+    first, again = (center_and_scale(values, "robust") for _ in range(2))
+    for found, whole, same in zip(first, exact, again, strict=True):
+        assert found.item() == pytest.approx(whole.item(), rel=0.03)
+        assert found.item() == same.item() != whole.item()
+
+
+def test_scaling_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(1e6, 3, (5000, 3))
+    whole = [center_and_scale(values, kind) for kind in ("minmax", "standard", "robust")]
+    monkeypatch.setattr(rows, "PIECE_VALUES", 700)
+    parts = [center_and_scale(values, kind) for kind in ("minmax", "standard", "robust")]
+    np.testing.assert_allclose(parts, whole, rtol=1e-12)
+
+
 def test_a_cap_draws_the_same_windows_for_the_same_seed() -> None:
     parts = split(fleet(1000).series, Split())
     scaling = fit_scaling(parts.train, 3, "standard")
     every = normalised_windows(parts.train, scaling, 1)
     some = [normalised_windows(parts.train, scaling, 1, cap=100, seed=s) for s in (1, 1, 2)]
     assert len(some[0]) == 100
-    assert np.array_equal(some[0].starts, some[1].starts)
-    assert not np.array_equal(some[0].starts, some[2].starts)
-    assert set(some[0].starts.tolist()) <= set(every.starts.tolist())
+    drawn = [one.take(np.arange(100)) for one in some]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    known = {window.tobytes() for window in every.take(np.arange(len(every)))}
+    assert {window.tobytes() for window in drawn[0]} <= known
 
 
 def test_windows_as_streamed_align_their_steps_to_the_series_own_counter() -> None:
@@ -104,7 +145,7 @@ def test_windows_as_streamed_align_their_steps_to_the_series_own_counter() -> No
     windows, newest = stream_windows(run, 4, np.zeros(1))
     first = run.first + 3  # the next multiple of 4
     np.testing.assert_array_equal(windows[0, :, 0], first + 1.5 + 4 * np.arange(60))
-    assert run.values[newest[0], 0] == first + 4 * 60 - 1
+    assert read(run.values)[newest[0], 0] == first + 4 * 60 - 1
     assert np.diff(newest).tolist() == [4] * (len(newest) - 1)
 
 
@@ -112,6 +153,6 @@ def test_an_absurd_value_is_cut_before_it_reaches_the_model() -> None:
     values = wave(400)
     parts = split([series("s", values)], Split())
     scaling = fit_scaling(parts.train, 1, "standard")
-    parts.train[0].values[:] *= 1e30
+    values[:280] *= 1e30  # the runs are views of it
     windows = normalised_windows(parts.train, scaling, 1)
     assert np.abs(windows.take(np.arange(len(windows)))).max() == 100

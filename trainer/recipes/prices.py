@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from stream_detector.core.policy import Policy
 from trainer.data import Dataset, SeriesData, load
 from trainer.event_metrics import merge, stretches
 from trainer.marks import Mark, Truth
@@ -42,6 +43,8 @@ LEAD = 150
 """Days of history before an anomaly or a bootstrapped year."""
 DELAY = 1
 """Days after which an alarm still answers an anomaly; alarms so close are one."""
+QUIET = 5
+"""Quiet days that end an episode in the report: a week."""
 RULE, RULE_DAYS = 0.65, 30
 """The published threshold, and the days of its mean."""
 
@@ -81,7 +84,7 @@ def measure(kit: Kit, config: TrainerConfig, seed: int) -> Outcome:
         found(ours, lambda seen: seen.above),
         found(pca, lambda seen: seen.above),
         found(as_published, lambda seen: _rule(seen, spread)),
-        kit.scored(ours, Dataset(table.features, [data]), truth),
+        kit.scored(ours, Dataset(table.features, [data]), truth, Policy(quiet_period=QUIET)),
     )
 
 
@@ -111,7 +114,7 @@ def _recall(model: Model, cases: list[Case], verdict: Callable[[Seen], NDArray[n
     hits = []
     for case, one in zip(cases, seen, strict=True):
         said = verdict(one)[case.at - 1 : case.at + 1 + DELAY]
-        hits.append(said[1:].any() and not said[0])
+        hits.append(bool(said[1:].any() and not said[0]))
     return float(np.mean(hits))
 
 

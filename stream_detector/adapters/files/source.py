@@ -29,7 +29,7 @@ STDIN_NAME = "stdin"
 
 
 class FileSource:
-    """A file, a folder of files, or stdin (`-`) as a source; every file is a partition that ends.
+    """A file, a folder or archive of files, or stdin (`-`) as a source; a file is a partition.
 
     Each row is a record in the default JSON form, whatever the file's format; its topic is the
     file's path below the folder (or its name; `stdin`), its offset the number of the row, its key
@@ -46,14 +46,17 @@ class FileSource:
         series_column: str | None = None,
         timestamp_column: str | None = None,
         features: Sequence[str] | None = None,
+        array: str | None = None,
         unchanged: bool = False,
         stdin: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`stdin` is the file descriptor that `-` stands for; None: the process's own."""
-        wanted = Wanted(
-            series_column, timestamp_column, None if features is None else tuple(features)
-        )
+        """`array` is the one to read of npz files that hold several.
+
+        `stdin` is the file descriptor that `-` stands for; None: the process's own.
+        """
+        named = None if features is None else tuple(features)
+        wanted = Wanted(series_column, timestamp_column, named, array=array)
         self._assigned: set[Partition] = set()
         self._acknowledged: dict[Partition, Position] = {}
         self._problem: TableError | None = None
@@ -103,9 +106,9 @@ class FileSource:
 
 class _Files:
     def __init__(self, path: Path, wanted: Wanted, *, unchanged: bool) -> None:
+        folder = path if path.is_dir() else path.parent
         self._files = [
-            (file, file.relative_to(path).as_posix() if path.is_dir() else file.name)
-            for file in data_files(path)
+            (file, file.place.relative_to(folder).as_posix()) for file in data_files(path)
         ]
         self._rows = self._all(wanted, unchanged=unchanged)
 

@@ -1,4 +1,4 @@
-"""Files of samples -> columns: CSV, NDJSON, Parquet, npy, npz, or a folder of them.
+"""Files of samples -> columns: CSV, NDJSON, Parquet, npy, npz; gzipped, zipped, or in a folder.
 
 How a file is understood, the same for training, evaluation and replay:
 
@@ -8,6 +8,8 @@ How a file is understood, the same for training, evaluation and replay:
 - Series: the column called series, or the one named; else the file's stem.
 - Features: all other columns that hold numbers (told from the first 1,000 rows), save labels such
   as anomaly or level; or the ones named. A CSV file without a header has `value`, or f0, f1, ...
+- npz: the array `values`, or the only one, or the one named, with its times and names beside it.
+- An archive is a folder of its members; `x.csv.gz` is `x.csv`.
 - Missing: empty, na, n/a, nan, null, none. Text among numbers is an error that names its place.
 """
 
@@ -46,20 +48,25 @@ def read_tables(
     series_column: str | None = None,
     timestamp_column: str | None = None,
     features: Sequence[str] | None = None,
+    label: str | None = None,
+    array: str | None = None,
     chunk_rows: int = 50_000,
 ) -> Iterator[Table]:
-    """Samples of a file or of all files below a folder, in order, `chunk_rows` at a time.
+    """Samples of a file or of all files below a folder or in an archive, in order.
 
-    A table never spans two files. Memory is bounded by the chunk (npz: by the file).
-    Raises TableError, for a path that holds no sample too.
+    `chunk_rows` at a time, fewer where they are wide. `label` names a column that comes as the last
+    feature, `array` the one to read of npz files that hold several. A table never spans two files.
+    Memory is bounded by the chunk (Parquet: by a row group). Raises TableError, for a path that
+    holds no sample too.
     """
     if chunk_rows < 1:
         raise ValueError("chunk_rows must be at least 1")
-    wanted = Wanted(series_column, timestamp_column, None if features is None else tuple(features))
+    named = None if features is None else tuple(features)
+    wanted = Wanted(series_column, timestamp_column, named, label, array)
     empty = True
     for file in data_files(path):
         try:
-            for table in regroup(_READERS[file.suffix.lower()](file, wanted), chunk_rows):
+            for table in regroup(_READERS[file.kind](file, wanted), chunk_rows):
                 empty = False
                 yield _finite(table)
         except OSError as error:

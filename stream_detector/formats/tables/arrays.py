@@ -1,86 +1,126 @@
-"""numpy files: npy with [n] or [n, F]; npz with `values` and, where wanted, the other columns."""
+"""numpy files: npy with [n] or [n, F]; npz with one such array or several, and what goes with it.
+
+What goes with `values` is called timestamp [n], series [n], features [F] and, where a label is
+asked for, by its name [n]; what goes with another array X is called X_timestamp and so on, or the
+same as for `values`.
+"""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
 from stream_detector.formats.tables.cells import Times
 from stream_detector.formats.tables.layout import Builder, Wanted, choose
+from stream_detector.formats.tables.npy import ArrayStream
 from stream_detector.formats.tables.table import BLOCK_ROWS, BadCellError, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from stream_detector.formats.tables.files import DataFile
     from stream_detector.formats.tables.table import Table
 
-
-def read_npy(source: Path, wanted: Wanted) -> Iterator[Table]:
-    """[n] or [n, F]; the file is mapped, not loaded."""
-    try:
-        array = np.load(source, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise TableError(source, f"not a numpy array of numbers: {error}") from error
-    yield from _tables(source, {"values": array}, wanted)
+VALUES = "values"
+_NUMBERS = "fiub"
 
 
-def read_npz(source: Path, wanted: Wanted) -> Iterator[Table]:
-    """`values` [n] or [n, F], and optionally `timestamp` [n], `series` [n], `features` [F]."""
-    try:
-        with np.load(source, allow_pickle=False) as archive:
-            if "values" not in archive.files:
-                held = ", ".join(archive.files)
-                raise TableError(source, f"holds {held}; an npz file needs an array `values`")
-            known = ("values", "timestamp", "series", "features")
-            arrays = {name: archive[name] for name in known if name in archive.files}
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise TableError(source, f"not numpy arrays: {error}") from error
-    yield from _tables(source, arrays, wanted)
+def read_npy(source: DataFile, wanted: Wanted) -> Iterator[Table]:
+    """[n] or [n, F]; read block by block."""
+    with source.open() as stream:
+        yield from _tables(source, {VALUES: ArrayStream(source, stream)}, wanted)
 
 
-def _tables(source: Path, arrays: dict[str, NDArray[Any]], wanted: Wanted) -> Iterator[Table]:
-    values = arrays["values"]
-    if values.ndim not in {1, 2} or values.dtype.kind not in "fiub":
+def read_npz(source: DataFile, wanted: Wanted) -> Iterator[Table]:
+    """Every array from a stream of its own, so that each of them is only ever read forwards."""
+    with source.open() as stream, ZipFile(stream) as archive:
+        names = archive.namelist()
+    held = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+    name = _chosen(source, held, wanted)
+    with ExitStack() as stack:
+
+        def opened(key: str) -> ArrayStream:
+            archive = ZipFile(stack.enter_context(source.open()))
+            stack.enter_context(archive)
+            return ArrayStream(source, stack.enter_context(archive.open(f"{key}.npy")))
+
+        arrays = {VALUES: opened(name)}
+        for role in ("timestamp", "series", "features", *filter(None, [wanted.label])):
+            key = next((key for key in (f"{name}_{role}", role) if key in held), None)
+            if key is not None and key != name:
+                arrays[role] = opened(key)
+        yield from _tables(source, arrays, wanted)
+
+
+def _chosen(source: DataFile, held: list[str], wanted: Wanted) -> str:
+    """The array to read: the one asked for, `values`, or the only one."""
+    if wanted.array is not None and wanted.array in held:
+        return wanted.array
+    if wanted.array is None and VALUES in held:
+        return VALUES
+    if wanted.array is None and len(held) == 1:
+        return held[0]
+    lacks = "none is called values" if wanted.array is None else f"none is called {wanted.array}"
+    raise TableError(
+        source,
+        f"holds the arrays {', '.join(held) or '(none)'}, {lacks}; say which one to read: "
+        "data.array in trainer.yaml, or --array",
+    )
+
+
+def _tables(source: DataFile, arrays: dict[str, ArrayStream], wanted: Wanted) -> Iterator[Table]:
+    values = arrays[VALUES]
+    if len(values.shape) not in {1, 2} or values.dtype.kind not in _NUMBERS:
         shape = list(values.shape)
         raise TableError(source, f"{values.dtype} {shape}; needs numbers, [n] or [n, F]")
-    if values.ndim == 1:
-        values = values[:, np.newaxis]
-    names = _names(source, arrays, values.shape[1])
-    layout = choose(source, names, names, wanted)
-    columns = [names.index(name) for name in layout.features]
-    for name in ("timestamp", "series"):
+    names = _names(source, arrays, 1 if len(values.shape) == 1 else values.shape[1])
+    label = wanted.label if wanted.label in arrays and wanted.label not in names else None
+    beside = [] if label is None else [label]
+    layout = choose(source, [*names, *beside], names, wanted)
+    columns = [names.index(name) for name in layout.features if name in names]
+    for name in ("timestamp", "series", *beside):
         if name in arrays and arrays[name].shape != values.shape[:1]:
-            raise TableError(source, f"`{name}` must have the length of `values`, {len(values)}")
+            length = values.shape[0]
+            raise TableError(source, f"`{name}` must have the length of the values, {length}")
+    if label is not None and arrays[label].dtype.kind not in _NUMBERS:
+        raise TableError(source, f"`{label}` is {arrays[label].dtype}; needs numbers")
     times = Times()
     builder = Builder(source, layout.features)
-    for start in range(0, len(values), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        block = np.asarray(values[rows], np.float64)
-        series = [str(name) for name in arrays["series"][rows]] if "series" in arrays else None
+    streams = (
+        arrays[name].blocks(BLOCK_ROWS) if name in arrays else repeat(None)
+        for name in (VALUES, "timestamp", "series", label or "")
+    )
+    for numbers, stamps, series, flags in zip(*streams, strict=False):
+        assert numbers is not None
+        block = np.asarray(numbers, np.float64).reshape(len(numbers), len(names))
         timestamp = None
-        if "timestamp" in arrays:
-            timestamp = _times(source, arrays["timestamp"][rows], times, start)
+        if stamps is not None:
+            timestamp = _times(source, stamps, times, builder.row)
         elif layout.timestamp is not None:
-            at = names.index(layout.timestamp)
-            timestamp = _times(source, block[:, at], times, start)
-        yield builder.table(series, timestamp, np.ascontiguousarray(block[:, columns]))
+            timestamp = _times(source, block[:, names.index(layout.timestamp)], times, builder.row)
+        chosen = block[:, columns]
+        if flags is not None:
+            chosen = np.column_stack([chosen, flags.astype(np.float64)])
+        named = None if series is None else series.astype(str).tolist()
+        yield builder.table(named, timestamp, np.ascontiguousarray(chosen))
 
 
-def _names(source: Path, arrays: dict[str, NDArray[Any]], count: int) -> list[str]:
+def _names(source: DataFile, arrays: dict[str, ArrayStream], count: int) -> list[str]:
     if "features" in arrays:
-        names = [str(name) for name in arrays["features"]]
+        names = [str(name) for block in arrays["features"].blocks(BLOCK_ROWS) for name in block]
         if len(names) != count:
             raise TableError(source, f"`features` names {len(names)} of {count} columns")
         return names
     return ["value"] if count == 1 else [f"f{index}" for index in range(count)]
 
 
-def _times(source: Path, cells: NDArray[Any], times: Times, start: int) -> NDArray[np.int64]:
+def _times(source: DataFile, cells: NDArray[Any], times: Times, start: int) -> NDArray[np.int64]:
     if cells.dtype.kind == "M":
         if np.isnat(cells).any():
             row = start + int(np.argmax(np.isnat(cells)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -16,12 +17,16 @@ from stream_detector.formats.tables.table import BLOCK_ROWS, PEEK_ROWS, BadCellE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
+    from stream_detector.formats.tables.files import DataFile
     from stream_detector.formats.tables.table import Table
 
 DELIMITERS = ",;\t|"
+SPACES = " "
+"""Any number of spaces and tabs; taken where no other delimiter is there."""
 _SNIFFED_LINES = 20
+_TRUTH = {"true": "1", "false": "0"}
+"""Words that labels are written in, beside numbers."""
 
 
 def sniff(lines: Sequence[str]) -> str:
@@ -36,7 +41,17 @@ def sniff(lines: Sequence[str]) -> str:
             rank = (len(set(counts)) == 1, counts[0])
             if rank > best_rank:
                 best, best_rank = delimiter, rank
+    spaced = {len(line.split()) for line in lines if line.strip()}
+    if best_rank[1] == 1 and len(spaced) == 1 and spaced != {1}:
+        return SPACES
     return best
+
+
+def split_lines(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """Lines -> cells. Raises csv.Error."""
+    if delimiter == SPACES:
+        return (line.split() for line in lines)
+    return csv.reader(lines, delimiter=delimiter)
 
 
 def headless_names(first: Sequence[str]) -> list[str] | None:
@@ -75,12 +90,12 @@ def numeric_columns(names: Sequence[str], rows: Iterable[Sequence[str]]) -> set[
 class DelimitedRows:
     """Rows of one delimited file: names and layout are known at once, rows come by block."""
 
-    def __init__(self, source: Path, lines: Iterator[str], wanted: Wanted) -> None:
+    def __init__(self, source: DataFile, lines: Iterator[str], wanted: Wanted) -> None:
         """Reads the first rows. Raises TableError, StopIteration never."""
         self.source = source
         head = list(islice(lines, _SNIFFED_LINES))
-        reader = csv.reader(chain(head, lines), delimiter=sniff(head))
-        self._rows: Iterator[list[str]] = (row for row in reader if row)
+        rows = split_lines(chain(head, lines), sniff(head))
+        self._rows: Iterator[list[str]] = (row for row in rows if row)
         peeked = self._take(PEEK_ROWS + 1)
         self.names: list[str] = []
         self.layout: Layout | None = None  # None: no row at all
@@ -111,9 +126,14 @@ class DelimitedRows:
 
 
 @contextmanager
-def open_delimited(source: Path, wanted: Wanted, errors: str = "strict") -> Iterator[DelimitedRows]:
+def open_delimited(
+    source: DataFile, wanted: Wanted, errors: str = "strict"
+) -> Iterator[DelimitedRows]:
     """`errors` is what to do with bytes that are not UTF-8, as in open()."""
-    with source.open(encoding="utf-8-sig", errors=errors, newline="") as file:
+    with (
+        source.open() as stream,
+        io.TextIOWrapper(stream, "utf-8-sig", errors=errors, newline="") as file,
+    ):
         try:
             rows = DelimitedRows(source, file, wanted)
         except UnicodeDecodeError as error:
@@ -121,19 +141,22 @@ def open_delimited(source: Path, wanted: Wanted, errors: str = "strict") -> Iter
         yield rows
 
 
-def read_delimited(source: Path, wanted: Wanted) -> Iterator[Table]:
+def read_delimited(source: DataFile, wanted: Wanted) -> Iterator[Table]:
     with open_delimited(source, wanted) as rows:
         if rows.layout is None:
             return
-        reader = _Columns(source, rows.names, rows.layout)
+        reader = _Columns(source, rows.names, rows.layout, wanted.label)
         for block in rows.blocks():
             yield reader.table(block)
 
 
 class _Columns:
-    def __init__(self, source: Path, names: list[str], layout: Layout) -> None:
+    def __init__(
+        self, source: DataFile, names: list[str], layout: Layout, label: str | None
+    ) -> None:
         self._source = source
         self._names = names
+        self._label = label
         self._layout = layout
         self._times = Times()
         self._builder = Builder(source, layout.features)
@@ -143,8 +166,11 @@ class _Columns:
         columns = self._columns(rows)
         values = np.empty((len(rows), len(self._layout.features)))
         for index, name in enumerate(self._layout.features):
+            cells: Sequence[str] = columns[self._position[name]]
+            if name == self._label:
+                cells = [_TRUTH.get(cell.lower(), cell) for cell in cells]
             try:
-                values[:, index] = floats(columns[self._position[name]])
+                values[:, index] = floats(cells)
             except BadCellError as error:
                 raise self._at(
                     error,

@@ -12,9 +12,10 @@ from stream_detector.formats.tables.table import Table, TableError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from stream_detector.formats.tables.files import DataFile
 
 TIME_NAMES = ("timestamp", "time", "datetime", "date", "ds")
 SERIES_NAME = "series"
@@ -42,6 +43,8 @@ class Wanted:
     series_column: str | None = None
     timestamp_column: str | None = None
     features: tuple[str, ...] | None = None
+    label: str | None = None  # column to read beside the features; it becomes the last of them
+    array: str | None = None  # of an npz file that holds several
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,12 @@ def may_be_feature(name: str) -> bool:
     return bool(name) and name.lower() not in LABEL_NAMES
 
 
-def choose(source: Path, names: Sequence[str], numeric: Collection[str], wanted: Wanted) -> Layout:
+def choose(
+    source: DataFile, names: Sequence[str], numeric: Collection[str], wanted: Wanted
+) -> Layout:
     """The roles of a file's columns, `numeric` being those that hold numbers. Raises TableError."""
-    for asked in (wanted.series_column, wanted.timestamp_column, *(wanted.features or ())):
+    named = (wanted.series_column, wanted.timestamp_column, wanted.label)
+    for asked in (*named, *(wanted.features or ())):
         if asked is not None and asked not in names:
             shown = ", ".join(repr(name) for name in names[:20])
             raise TableError(source, f"has no column {asked!r}; it has {shown}")
@@ -82,9 +88,11 @@ def choose(source: Path, names: Sequence[str], numeric: Collection[str], wanted:
         [name for name in names if name not in (wanted.features or ())]
     )
     series = wanted.series_column or series_name(names)
+    label = () if wanted.label is None else (wanted.label,)
     if wanted.features is not None:
-        return Layout(series, timestamp, wanted.features)
-    taken = {series, timestamp}
+        features = tuple(name for name in wanted.features if name not in label)
+        return Layout(series, timestamp, features + label)
+    taken = {series, timestamp, *label}
     features = tuple(
         name for name in names if name in numeric and name not in taken and may_be_feature(name)
     )
@@ -95,7 +103,7 @@ def choose(source: Path, names: Sequence[str], numeric: Collection[str], wanted:
             f"no column of numbers among {shown}; numbers need a decimal point, "
             "and labels count only where they are named as features",
         )
-    return Layout(series, timestamp, features)
+    return Layout(series, timestamp, features + label)
 
 
 class Indices:
@@ -114,7 +122,7 @@ class Indices:
 class Builder:
     """Blocks of one file -> tables; fills in the stem and the index where columns are missing."""
 
-    def __init__(self, source: Path, features: tuple[str, ...]) -> None:
+    def __init__(self, source: DataFile, features: tuple[str, ...]) -> None:
         self._source = source
         self._features = features
         self._row = 0
@@ -135,7 +143,7 @@ class Builder:
         if timestamp is None:
             timestamp = self._times(series, rows)
         names = [self._source.stem] * rows if series is None else series
-        table = Table(self._source, self._row, names, timestamp, values, self._features)
+        table = Table(self._source.place, self._row, names, timestamp, values, self._features)
         self._row += rows
         return table
 

@@ -25,8 +25,8 @@ from stream_detector.formats.tables.table import BLOCK_ROWS, PEEK_ROWS, TableErr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
+    from stream_detector.formats.tables.files import DataFile
     from stream_detector.formats.tables.table import Table
 
 Row = dict[str, Any]
@@ -70,8 +70,8 @@ def numeric_names(rows: Iterable[Row]) -> dict[str, bool | None]:
     }
 
 
-def read_ndjson(source: Path, wanted: Wanted) -> Iterator[Table]:
-    with source.open("rb") as file:
+def read_ndjson(source: DataFile, wanted: Wanted) -> Iterator[Table]:
+    with source.open() as file:
         rows = _rows(source, file)
         peeked = list(islice(rows, PEEK_ROWS))
         if not peeked:
@@ -82,7 +82,7 @@ def read_ndjson(source: Path, wanted: Wanted) -> Iterator[Table]:
             yield reader.table(block)
 
 
-def _rows(source: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, Row]]:
+def _rows(source: DataFile, lines: Iterable[bytes]) -> Iterator[tuple[int, Row]]:
     """(number of the line, sample); empty lines are skipped and not counted."""
     number = -1
     for line in lines:
@@ -101,13 +101,13 @@ def _rows(source: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, Row]]:
 
 
 class _Blocks:
-    def __init__(self, source: Path, peeked: Sequence[Row], wanted: Wanted) -> None:
+    def __init__(self, source: DataFile, peeked: Sequence[Row], wanted: Wanted) -> None:
         self._source = source
         kinds = numeric_names(peeked)
         outer = dict.fromkeys(name for row in peeked for name in row)
         names = list(dict.fromkeys([*outer, *kinds, *(wanted.features or ())]))
         numeric = {name for name, is_numeric in kinds.items() if is_numeric}
-        positional = wanted.features if any(_is_list(row) for row in peeked) else None
+        positional = (wanted.features or None) if any(_is_list(row) for row in peeked) else None
         if positional is None and wanted.features is not None:
             names = list(dict.fromkeys([*outer, *kinds]))
         self._layout = choose(source, names, numeric, wanted)
@@ -153,6 +153,9 @@ class _Blocks:
                 problem = f"{len(cells)} values for {len(self._positional)} features"
                 raise TableError(self._source, problem, row=line)
             cells = dict(zip(self._positional, cells.values(), strict=True))
+        label = self._wanted.label
+        if label is not None and label not in cells:  # beside the values of a sample
+            cells = {**cells, label: row.get(label)}
         return [self._number(line, name, cells.get(name)) for name in self._layout.features]
 
     def _number(self, line: int, name: str, cell: object) -> float:

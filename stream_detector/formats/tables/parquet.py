@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stream_detector.formats.tables.files import DataFile
     from stream_detector.formats.tables.table import Table
 
 
-def read_parquet(source: Path, wanted: Wanted) -> Iterator[Table]:
+def read_parquet(source: DataFile, wanted: Wanted) -> Iterator[Table]:
     pa, pq = _arrow(source)
     try:
-        with pq.ParquetFile(source) as file:
+        with (
+            source.open() as stream,
+            pq.ParquetFile(source.path if not source.packed else stream) as file,
+        ):
             schema = file.schema_arrow
             layout = choose(source, schema.names, _numeric(pa, schema), wanted)
             columns = [name for name in (layout.series, layout.timestamp) if name is not None]
@@ -53,7 +57,7 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     return {name: table[name].to_numpy() for name in table.column_names}, about
 
 
-def _arrow(path: Path) -> tuple[Any, Any]:
+def _arrow(path: DataFile | Path) -> tuple[Any, Any]:
     try:
         import pyarrow as pa  # noqa: PLC0415  an extra: only who needs Parquet needs it
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -76,7 +80,7 @@ def _numeric(pa: Any, schema: Any) -> set[str]:
 
 
 class _Batches:
-    def __init__(self, source: Path, layout: Layout, pa: Any) -> None:
+    def __init__(self, source: DataFile, layout: Layout, pa: Any) -> None:
         self._source = source
         self._layout = layout
         self._pa = pa

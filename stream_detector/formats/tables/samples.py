@@ -23,8 +23,8 @@ from stream_detector.formats.tables.ndjson import is_json_number, is_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
+    from stream_detector.formats.tables.files import DataFile
     from stream_detector.formats.tables.table import Table
 
 _encode = msgspec.json.Encoder().encode
@@ -33,7 +33,7 @@ _INFINITY = msgspec.Raw(b"Infinity")  # not JSON, but the decoder tells what it 
 
 
 def first_row_layout(
-    source: Path, names: Sequence[str], row: Sequence[str], wanted: Wanted
+    source: DataFile, names: Sequence[str], row: Sequence[str], wanted: Wanted
 ) -> Layout:
     """Layout told from one row alone: a column is a feature if its cell is a number or missing."""
     pairs = list(zip(names, row, strict=False))

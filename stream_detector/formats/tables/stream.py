@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stream_detector.formats.tables.arrays import read_npy, read_npz
-from stream_detector.formats.tables.delimited import headless_names, open_delimited, sniff
+from stream_detector.formats.tables.delimited import (
+    headless_names,
+    open_delimited,
+    sniff,
+    split_lines,
+)
+from stream_detector.formats.tables.files import DataFile
 from stream_detector.formats.tables.lines import LineSplitter
 from stream_detector.formats.tables.ndjson import numeric_names
 from stream_detector.formats.tables.parquet import read_parquet
@@ -33,13 +39,13 @@ _BOM = b"\xef\xbb\xbf"
 _TABLES = {".parquet": read_parquet, ".npy": read_npy, ".npz": read_npz}
 
 
-def file_samples(file: Path, wanted: Wanted, *, unchanged: bool = False) -> Iterator[bytes]:
+def file_samples(file: DataFile, wanted: Wanted, *, unchanged: bool = False) -> Iterator[bytes]:
     """One sample a row. `unchanged` leaves lines of NDJSON as they are, whatever their form.
 
     Raises TableError where the file as a whole, or a row of a Parquet or numpy file, is unusable.
     """
     try:
-        kind = file.suffix.lower()
+        kind = file.kind
         if kind in DELIMITED:
             with open_delimited(file, wanted, errors="replace") as rows:
                 if rows.layout is not None:
@@ -60,14 +66,14 @@ def file_samples(file: Path, wanted: Wanted, *, unchanged: bool = False) -> Iter
         raise TableError(file, error.strerror or str(error)) from error
 
 
-def _lines(file: Path) -> Iterator[bytes]:
+def _lines(file: DataFile) -> Iterator[bytes]:
     """Lines that are not blank, without line ends and byte order mark."""
     splitter = LineSplitter()
-    with file.open("rb") as stream:
-        if stream.read(len(_BOM)) != _BOM:
-            stream.seek(0)
-        while piece := stream.read(_PIECE):
+    with file.open() as stream:
+        piece = stream.read(_PIECE).removeprefix(_BOM)
+        while piece:
             yield from filter(bytes.strip, splitter.push(piece))
+            piece = stream.read(_PIECE)
     yield from filter(bytes.strip, splitter.finish())
 
 
@@ -121,7 +127,7 @@ class PipedSamples:
             if self._rows is None:
                 return None
         try:
-            row = next(csv.reader([text], delimiter=self._delimiter))
+            row = next(split_lines([text], self._delimiter))
         except csv.Error:
             return line
         return self._rows.encode(row)
@@ -130,14 +136,14 @@ class PipedSamples:
         """Decides on delimiter, names and features: with the first row of numbers."""
         first = self._header is None
         self._delimiter = sniff([text] if self._header is None else [self._header, text])
-        row = next(csv.reader([text], delimiter=self._delimiter))
+        row = next(split_lines([text], self._delimiter))
         names = headless_names(row) if first else self._names()
         if names is None:
             self._header = text
             return None
-        layout = first_row_layout(Path(self._name), names, row, self._wanted)
+        layout = first_row_layout(DataFile(Path(self._name)), names, row, self._wanted)
         return DelimitedSamples(self._name, names, layout)
 
     def _names(self) -> list[str]:
-        header = next(csv.reader([self._header or ""], delimiter=self._delimiter))
+        header = next(split_lines([self._header or ""], self._delimiter))
         return [cell.strip() for cell in header]

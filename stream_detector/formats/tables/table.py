@@ -16,18 +16,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stream_detector.formats.tables.files import DataFile
+
 BLOCK_ROWS = 4096
 """Rows that are converted at once: cells as Python objects never exist for more than these."""
 
 PEEK_ROWS = 1000
 """Rows that are looked at to tell numbers from text, whatever the chunks are."""
 
+CHUNK_VALUES = 1 << 22
+"""Values in a chunk at most, so that wide tables need no more memory than narrow ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Consecutive samples of one file, as columns of n rows."""
 
-    source: Path
+    source: Path  # a member of an archive lies below it, as in a folder
     first_row: int  # number of the first sample in the file, from 0; a header is not counted
     series: list[str]
     timestamp: NDArray[np.int64]  # [n] ms UTC
@@ -42,7 +47,12 @@ class TableError(Exception):
     """A file that cannot be read; one line that names file, row, column and remedy."""
 
     def __init__(
-        self, source: Path | str, problem: str, *, row: int | None = None, column: str | None = None
+        self,
+        source: DataFile | Path | str,
+        problem: str,
+        *,
+        row: int | None = None,
+        column: str | None = None,
     ) -> None:
         self.source = source
         self.row = row  # from 0, as in Table.first_row
@@ -64,10 +74,14 @@ class BadCellError(ValueError):
 
 
 def regroup(blocks: Iterable[Table], rows: int) -> Iterator[Table]:
-    """The same samples in tables of exactly `rows` samples; the last one is shorter."""
+    """The same samples in tables of exactly `rows` samples, fewer where they are wide.
+
+    The last one is shorter.
+    """
     held: list[Table] = []
     count = 0
     for block in blocks:
+        rows = min(rows, max(CHUNK_VALUES // max(len(block.features), 1), 1))
         start = 0
         while count + len(block) - start >= rows:
             stop = start + rows - count
