@@ -214,12 +214,13 @@ def _fit(
     )  # fmt: skip
     validation = normalised_windows(parts.validation, scaling, scale, local=local, clip=clip)
     families = experts.build(names, scaling.center.shape[1])
-    if families:
-        sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
-        for family in families:
-            family.prepare(sample, seed)
+    sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
+    for family in families:
+        family.prepare(sample, seed)
+    moves = (sample != sample[:, :1]).flatten(0, 1).any(dim=0)
     fitted = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
-    return Module(fitted, export.Exported(fitted.model, families, local=local, clip=clip))
+    exported = export.Exported(fitted.model, families, local=local, clip=clip, moves=moves)
+    return Module(fitted, exported)
 
 
 def transformed_series(series: Sequence[Series], config: TrainerConfig) -> list[Series]:

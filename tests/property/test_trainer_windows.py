@@ -87,7 +87,9 @@ def test_where_splits_overlap_every_newest_step_is_still_in_its_own_split(
     data, shares, scale = case
     apart = runs_of(split(data, shares))
     for own, runs in zip(
-        apart, runs_of(split(data, msgspec.structs.replace(shares, overlap=True), scale)), strict=True
+        apart,
+        runs_of(split(data, msgspec.structs.replace(shares, overlap=True), scale)),
+        strict=True,
     ):
         rows = {(run.series, run.first + row) for run in own for row in range(len(run))}
         newest = {

@@ -1,4 +1,4 @@
-"""What the births recipe generates: abnormal days, altered days, and rows of correlated channels."""
+"""What the births recipe generates: abnormal days, altered days, rows of channels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 def year() -> SeriesData:
     """Day n has the value 1000 + n, so that what was altered shows."""
     days = np.arange(365)
-    return SeriesData("births", days * DAY, (1000.0 + days)[:, None])
+    return SeriesData("births", days * DAY, np.arange(1000.0, 1365.0)[:, None])
 
 
 def test_abnormal_days_are_whole_amplitudes_of_fifty_to_fifty_nine_times_a_sine() -> None:
@@ -98,7 +98,9 @@ def test_channels_are_correlated_wander_on_and_two_never_change() -> None:
     share = np.linalg.eigvalsh(np.corrcoef(values[:, :LIVE].T))
     assert share[-3:].sum() > 0.9 * LIVE  # three causes
     steps = [
-        np.linalg.norm((plant.rows(rng(seed), 1, 4000, causes)[0][0] - values[-1])[:LIVE] / plant.size)
+        np.linalg.norm(
+            (plant.rows(rng(seed), 1, 4000, causes)[0][0] - values[-1])[:LIVE] / plant.size
+        )
         for seed in range(200)
     ]
     anew = [

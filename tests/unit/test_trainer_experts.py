@@ -122,7 +122,9 @@ def test_the_newest_error_is_that_below_and_above_the_estimate() -> None:
     x, one = some(200, 3), torch.ones(200, 3)
     names = ["newest", "below", "above"]
     exported = Exported(Nothing())
-    newest, below, above = exported(x, 0 * one, one)[0][:, [exported.names.index(n) for n in names]].T
+    newest, below, above = exported(x, 0 * one, one)[0][
+        :, [exported.names.index(n) for n in names]
+    ].T
     torch.testing.assert_close(below + above, newest)
     x[:, -1] = x[:, -1].abs()
     assert exported(x, 0 * one, one)[0][:, exported.names.index("below")].max() == 0

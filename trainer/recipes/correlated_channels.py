@@ -74,9 +74,7 @@ class Plant:
         cause = wander.copy()
         cause[:, 0] += np.sin(2 * np.pi * (first + np.arange(n)) / SEASON)
         values = np.tile(self.level, (n, 1))
-        values[:, :LIVE] += self.size * (
-            cause @ self.loadings + NOISE * rng.normal(size=(n, LIVE))
-        )
+        values[:, :LIVE] += self.size * (cause @ self.loadings + NOISE * rng.normal(size=(n, LIVE)))
         return values, wander[-1]
 
 
@@ -92,7 +90,7 @@ def spoilt(
     some other row, so each is as usual, but not with the others; constant: a channel that never
     changes does.
     """
-    found = values[row].copy()
+    found: NDArray[np.float64] = values[row].copy()
     if kind == "mixture":
         at = rng.choice(LIVE, MIXED, replace=False)
         found[at] = values[rng.integers(len(values), size=MIXED), at]
