@@ -262,8 +262,8 @@ class ExpertRule(Section, frozen=True, kw_only=True):
         Text,
         Meta(
             description="reconstruction, newest, below, above, stuck, nearest_shape, nearest_form, "
-            "nearest_energy, t2_movement, t2_spread, t2_level, t2_recent, autoregression, "
-            "departure or roughness."
+            "nearest_energy, t2_movement, t2_spread, t2_level, t2_recent, innovation, "
+            "autoregression, departure or roughness."
         ),
     ]
     scales: Annotated[

@@ -43,6 +43,11 @@ class Seen:
     expected: NDArray[np.float64]  # [n, F] in its place; NaN where the finest scale had none
     contribution: NDArray[np.float32]  # [n, F] likewise
 
+    @property
+    def above(self) -> NDArray[np.bool_]:
+        """[n] the level is at or above the threshold: the sample by itself is an alarm."""
+        return np.nan_to_num(self.level, nan=-np.inf) >= self.threshold
+
     @classmethod
     def nothing(cls, one: SeriesData) -> Seen:
         n, shape = len(one), one.values.shape

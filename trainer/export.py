@@ -64,7 +64,8 @@ class Exported(nn.Module):
     shows at once; `below` and `above` are its two parts, of the features that lie below and above
     the estimate, so that skewed values have a tail on each side. `stuck` is no error: it is the
     square of the share of the window for which a feature has not changed at all, because a flat
-    line is what an autoencoder reconstructs best. A feature's contribution is its share of the
+    line is what an autoencoder reconstructs best; one that never moved in training is not asked. A
+    feature's contribution is its share of the
     errors and of what the families blame it for and, as far as one is stuck, of that.
     """
 
@@ -75,6 +76,7 @@ class Exported(nn.Module):
         *,
         local: Local = False,
         clip: float = CLIP,
+        moves: Tensor | None = None,  # [F] whether a feature ever does in training; None: all do
     ) -> None:
         super().__init__()
         self.model = model
@@ -83,6 +85,7 @@ class Exported(nn.Module):
         self.local = bool(local)
         self.robust = local == "median"
         self.clip = clip
+        self.moves = nn.Buffer(torch.ones(1) if moves is None else moves.float())
 
     def forward(
         self,
@@ -104,7 +107,7 @@ class Exported(nn.Module):
         below = away.clamp(max=0.0).square().mean(dim=1)
         above = away.clamp(min=0.0).square().mean(dim=1)
         same = (windows[:, 1:] == windows[:, :-1]).to(windows.dtype).flip(1)
-        stuck = same.cumprod(dim=1).mean(dim=1).square()  # [B, F]
+        stuck = same.cumprod(dim=1).mean(dim=1).square() * self.moves  # [B, F]
         most = stuck.amax(dim=1)  # [B]
         own = (whole.mean(dim=1), newest.mean(dim=1), most, below, above)
         scores = [torch.stack(own, dim=1)]

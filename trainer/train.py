@@ -115,7 +115,7 @@ def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
     series = transformed_series(data.series, config)
     choice = chosen_scales(series, config)
     series, left_out = _long_enough(series, config, max(choice.scales))
-    parts = split(series, config.split)
+    parts = split(series, config.split, max(choice.scales))
     scaling = fit_scaling(parts.train, len(series), config.scaling)
     return Prepared(series, left_out, choice, parts, scaling)
 
@@ -214,12 +214,13 @@ def _fit(
     )  # fmt: skip
     validation = normalised_windows(parts.validation, scaling, scale, local=local, clip=clip)
     families = experts.build(names, scaling.center.shape[1])
-    if families:
-        sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
-        for family in families:
-            family.prepare(sample, seed)
+    sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
+    for family in families:
+        family.prepare(sample, seed)
+    moves = (sample != sample[:, :1]).flatten(0, 1).any(dim=0)
     fitted = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
-    return Module(fitted, export.Exported(fitted.model, families, local=local, clip=clip))
+    exported = export.Exported(fitted.model, families, local=local, clip=clip, moves=moves)
+    return Module(fitted, exported)
 
 
 def transformed_series(series: Sequence[Series], config: TrainerConfig) -> list[Series]:

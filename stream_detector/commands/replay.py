@@ -17,6 +17,7 @@ import typer
 from stream_detector.commands import wiring
 from stream_detector.config import ConfigError, DetectorConfig, Fields, load_yaml
 from stream_detector.core.policy import Policy
+from stream_detector.formats.timestamps import EARLIEST
 from stream_detector.records import Kind, Status
 
 if TYPE_CHECKING:
@@ -131,11 +132,11 @@ def _once(  # the options, in their order
     settings = None if config is None else load_yaml(config, DetectorConfig)
     threads = None
     if settings is not None:
-        plan = wiring.plan(settings)
+        plan = wiring.plan(settings, EARLIEST)  # files may hold history
         device, threads = device or settings.device, settings.threads
         places = {r.name or r.match: Path(r.registry) for r in settings.routes}
     else:
-        plan, places = wiring.default_plan({"*": "*"}, Policy()), {}
+        plan, places = wiring.default_plan({"*": "*"}, Policy(), EARLIEST), {}
     if bundle is not None:
         places = dict.fromkeys(places or {"*": bundle}, bundle)
     plan = replace(plan, source=source or plan.source)

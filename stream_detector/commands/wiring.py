@@ -61,7 +61,8 @@ class Plan:
     settings: Settings
 
 
-def plan(config: DetectorConfig) -> Plan:
+def plan(config: DetectorConfig, earliest: int = 0) -> Plan:
+    """`earliest`: least time of a sample, ms UTC."""
     limits, given = config.limits, config.input
     routes = [(route.name or route.match, route.match) for route in config.routes]
     return Plan(
@@ -72,6 +73,7 @@ def plan(config: DetectorConfig) -> Plan:
             max_record_bytes=given.max_record_bytes,
             max_samples=given.max_samples_per_record,
             max_series_length=given.max_series_length,
+            earliest=earliest,
         ),
         groups=Groups(
             routes, missing=given.missing, max_ahead_ms=milliseconds(config.time.max_ahead)
@@ -86,13 +88,19 @@ def plan(config: DetectorConfig) -> Plan:
     )
 
 
-def default_plan(routes: Mapping[str, str], policy: Policy | None = None) -> Plan:
-    """`routes`: group -> glob."""
+def default_plan(
+    routes: Mapping[str, str], policy: Policy | None = None, earliest: int = 0
+) -> Plan:
+    """`routes`: group -> glob; `earliest`: least time of a sample, ms UTC."""
     return Plan(
         source=SOURCE,
         policy=policy or Policy(),
         decoder=JsonDecoder(
-            Fields(), max_record_bytes=1_048_576, max_samples=10_000, max_series_length=512
+            Fields(),
+            max_record_bytes=1_048_576,
+            max_samples=10_000,
+            max_series_length=512,
+            earliest=earliest,
         ),
         groups=Groups(list(routes.items())),
         settings=Settings(events_topic="events", dead_letter_topic="dead-letters"),

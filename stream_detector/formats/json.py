@@ -49,7 +49,7 @@ class JsonDecoder:
     """Decodes records by configured field paths.
 
     Raises ConfigError where the fields cannot be used. Limits: bytes of a record, samples in one
-    record, characters of a series name.
+    record, characters of a series name; `earliest` is the least time of a sample, ms UTC.
     """
 
     def __init__(
@@ -59,10 +59,11 @@ class JsonDecoder:
         max_record_bytes: int,
         max_samples: int,
         max_series_length: int,
+        earliest: int = 0,
     ) -> None:
         self._max_record_bytes = max_record_bytes
         self._max_samples = max_samples
-        self._layout = Layout(fields, max_series_length)
+        self._layout = Layout(fields, max_series_length, earliest)
         shape = shape_of(_leaves(self._layout))
         # Paths that no struct can hold (one leads through another's value) all go the slow way.
         kind: Any = msgspec.Raw if shape is None else shape.type

@@ -31,8 +31,9 @@ KEY: Path = ("key",)
 class Layout:
     """Fields with their paths taken apart. Raises ConfigError where they cannot be used."""
 
-    def __init__(self, fields: Fields, max_series_length: int) -> None:
+    def __init__(self, fields: Fields, max_series_length: int, earliest: int = 0) -> None:
         place = "input.fields"
+        self._earliest = earliest
         self.max_series_length = max_series_length
         self.template: Template | None = None
         if fields.template is not None:
@@ -69,7 +70,7 @@ class Layout:
         if self.time_path is not None:
             if value is None:
                 raise Unusable(Reason.MISSING_FIELD, f"no {self._time_name}")
-            return to_milliseconds(value, self.time_unit, self._time_name)
+            return to_milliseconds(value, self.time_unit, self._time_name, self._earliest)
         if record.timestamp < 0:
             raise Unusable(Reason.MISSING_FIELD, "the record itself has no timestamp")
         return to_milliseconds(record.timestamp, "ms", "the record's timestamp")

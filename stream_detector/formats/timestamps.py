@@ -13,6 +13,8 @@ from stream_detector.records import Reason
 TimeUnit = Literal["s", "ms", "us", "ns"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = -62_135_596_800_000
+"""The first millisecond of the year 1."""
 LATEST = 253_402_300_799_999
 """The last millisecond of the year 9999, the last that RFC 3339 can write."""
 
@@ -28,9 +30,10 @@ _TEXT = re.compile(
 )
 
 
-def to_milliseconds(value: Any, unit: TimeUnit, name: str) -> int:
-    """A decoded JSON value as ms since the epoch, 0 to LATEST.
+def to_milliseconds(value: Any, unit: TimeUnit, name: str, earliest: int = 0) -> int:
+    """A decoded JSON value as ms since the epoch, `earliest` to LATEST.
 
+    Of a stream nothing is before 1970: there such times stand for a clock that was never set.
     Numbers count `unit`s; what is finer than a millisecond is cut off, but fractions of seconds are
     rounded, as they are rarely exact. Text is RFC 3339, without an offset taken as UTC.
     Raises Unusable, naming the field as `name`.
@@ -48,15 +51,16 @@ def to_milliseconds(value: Any, unit: TimeUnit, name: str) -> int:
         raise Unusable(
             Reason.WRONG_TYPE, f"{name} must be a number or RFC 3339 text, not {shown(value)}"
         )
-    if 0 <= time <= LATEST:
+    if earliest <= time <= LATEST:
         return time
-    bound = "before 1970" if time < 0 else f"after the year 9999 (time_unit is {unit})"
+    least = "1970" if earliest == 0 else "the year 1"
+    bound = f"before {least}" if time < 0 else f"after the year 9999 (time_unit is {unit})"
     raise Unusable(Reason.BAD_TIMESTAMP, f"{name}: {shown(value)} is {bound}")
 
 
 def to_text(milliseconds: int) -> str:
-    """RFC 3339 in UTC with three decimals; beyond the years 1970 to 9999 the nearest of them."""
-    moment = EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), LATEST))
+    """RFC 3339 in UTC with three decimals; beyond the years 1 to 9999 the nearest of them."""
+    moment = EPOCH + timedelta(milliseconds=min(max(milliseconds, EARLIEST), LATEST))
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 

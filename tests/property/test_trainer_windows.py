@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,6 +77,42 @@ def test_no_window_straddles_a_split_a_break_or_two_series(
         if expected:
             cut = fitted.take(np.arange(expected))[:, :, 0]
             assert np.allclose(np.diff(cut, axis=1), scale / 1e3, atol=1e-4)
+
+
+@given(cases())
+@settings(deadline=None)
+def test_where_splits_overlap_every_newest_step_is_still_in_its_own_split(
+    case: tuple[list[SeriesData], Split, int],
+) -> None:
+    data, shares, scale = case
+    apart = runs_of(split(data, shares))
+    for own, runs in zip(
+        apart,
+        runs_of(split(data, msgspec.structs.replace(shares, overlap=True), scale)),
+        strict=True,
+    ):
+        rows = {(run.series, run.first + row) for run in own for row in range(len(run))}
+        newest = {
+            (run.series, run.first + row)
+            for run in runs
+            for row in stream_windows(run, scale, np.zeros(1))[1].tolist()
+        }
+        assert newest <= rows
+        fewer = {
+            (run.series, run.first + row)
+            for run in own
+            for row in stream_windows(run, scale, np.zeros(1))[1].tolist()
+        }
+        assert newest >= fewer
+
+
+def test_with_overlap_a_split_has_a_window_for_each_of_its_samples() -> None:
+    one = series("s", np.arange(200.0))
+    parts = split([one], Split(train=0.4, validation=0.1, overlap=True))
+    assert [len(runs) for runs in runs_of(parts)] == [1, 1, 1]
+    (held,) = parts.held_out
+    newest = held.first + stream_windows(held, 1, np.zeros(1))[1]
+    assert newest.tolist() == list(range(100, 200))
 
 
 def _whole(one: SeriesData) -> Run:

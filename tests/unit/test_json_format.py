@@ -9,6 +9,7 @@ import pytest
 
 from stream_detector.config import ConfigError, Fields
 from stream_detector.formats.json import LETTERS_PER_RECORD, JsonDecoder
+from stream_detector.formats.timestamps import EARLIEST
 from stream_detector.records import UNKNOWN_TIME, Reason, Record, Rejected, Sample
 
 NOW = 1_764_201_600_000
@@ -284,6 +285,18 @@ def test_numbers_count_the_configured_unit(unit: str, number: float, expected: i
     (found,) = samples(changed(timestamp=number), time_unit=unit)
     assert found.timestamp == expected
     assert type(found.timestamp) is int
+
+
+@pytest.mark.parametrize("time", [-347_155_200_000, "1959-01-01", "1959-01-01T00:00:00Z"])
+def test_a_decoder_of_history_takes_times_before_1970(time: int | str) -> None:
+    limits = {"max_record_bytes": 1000, "max_samples": 2, "max_series_length": 20}
+    history = JsonDecoder(Fields(), earliest=EARLIEST, **limits)
+    (sample,), rejected = history.decode([record(changed(timestamp=time))])
+    assert sample.timestamp == -347_155_200_000
+    assert rejected == []
+    assert (
+        "before the year 1" in history.decode([record(changed(timestamp=-(10**15)))])[1][0].detail
+    )
 
 
 def test_paths_lead_into_nested_objects() -> None:

@@ -118,6 +118,18 @@ def test_a_local_module_sees_movement_and_no_level_and_expects_at_the_level(loca
     torch.testing.assert_close(here[2] + 7, there[2], rtol=1e-3, atol=1e-4)
 
 
+def test_the_newest_error_is_that_below_and_above_the_estimate() -> None:
+    x, one = some(200, 3), torch.ones(200, 3)
+    names = ["newest", "below", "above"]
+    exported = Exported(Nothing())
+    newest, below, above = exported(x, 0 * one, one)[0][
+        :, [exported.names.index(n) for n in names]
+    ].T
+    torch.testing.assert_close(below + above, newest)
+    x[:, -1] = x[:, -1].abs()
+    assert exported(x, 0 * one, one)[0][:, exported.names.index("below")].max() == 0
+
+
 class Nothing(WindowModel):
     """Expects every window at its middle."""
 
@@ -201,6 +213,29 @@ def test_t2_is_the_mahalanobis_distance_of_its_summary(name: str) -> None:
     precision = family.precision[0, :, :3].double().numpy()
     distance = np.einsum("bf,fg,bg->b", away, precision, away)
     np.testing.assert_allclose(family(asked)[0][:, 0], distance / 3, rtol=1e-4)
+
+
+def test_innovations_of_usual_windows_are_of_size_one_and_independent_of_correlation() -> None:
+    (family,) = experts.build(["innovation"], 3)
+    family.prepare(10 * correlated(6000), 0)
+    asked = 10 * correlated(3000, seed=1)
+    assert family(asked)[0].mean().item() == pytest.approx(1.0, rel=0.1)
+    for feature in range(3):  # 3 deviations of the whole are 2 or 30 of what the others leave open
+        asked[:, -1, feature] += 3 * asked[:, -1, feature].std()
+        assert family(asked)[0].mean() > (20 if feature < 2 else 3)
+        asked[:, -1, feature] -= 3 * asked[:, -1, feature].std()
+
+
+def test_features_that_are_as_usual_but_not_together_are_told_by_their_innovation() -> None:
+    (family,) = experts.build(["innovation"], 3)
+    family.prepare(correlated(6000), 0)
+    asked = correlated(500, seed=1)
+    calm = family(asked)[0].quantile(0.99)
+    mixed = asked.clone()
+    mixed[:, -1, 1] = asked.roll(1, 0)[:, -1, 1]
+    scores, blame = family(mixed)
+    assert (scores[:, 0] > calm).float().mean() > 0.85
+    assert (blame[:, :2].sum(dim=1) > 0.9 * blame.sum(dim=1)).float().mean() > 0.9
 
 
 def test_t2_blames_the_feature_that_left_the_others() -> None:

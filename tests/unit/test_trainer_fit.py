@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from stream_detector.config import ConfigError
 from stream_detector.core.levels import fuse, level_of, transformed
 from tests.unit.trainer_cases import fleet, quick, series, wave
 from trainer import models
-from trainer.config import Fit, ModelChoice, Split, TrainerConfig, Windows
+from trainer.config import ExpertRule, Fit, ModelChoice, Split, TrainerConfig, Windows
 from trainer.data import DataError, Dataset
 from trainer.export import Exported, Scripted
 from trainer.fit import fit
@@ -104,6 +105,19 @@ def test_a_sensor_that_is_stuck_is_named_and_equal_values_now_and_then_are_not()
     assert scores[:, 2].tolist() == pytest.approx([0.0, (39 / 59) ** 2, (2 / 59) ** 2])
     assert contribution[1, 1] > 0.4 > contribution[1, 0]
     assert contribution[0].tolist() == [0.0, 0.0]
+
+
+def test_a_feature_that_never_moves_is_not_stuck_and_hides_none_that_is() -> None:
+    columns = np.stack((wave(1000), np.full(1000, 7.0)), axis=1)
+    config = msgspec.structs.replace(quick(epochs=1), experts=[ExpertRule(name="stuck")])
+    trained = train(Dataset(["a", "b"], [series("s", columns)]), config, quiet=True)
+    windows = np.stack([columns[:60]] * 2).astype(np.float32)
+    windows[1, 20:, 0] = windows[1, 20, 0]
+    zero = np.zeros((2, 2), np.float32)
+    scorer = Scripted({1: trained.files["model-1.pt"]})
+    found = scorer.score(1, windows, zero, zero + 1)
+    assert found.scores[:, 2].tolist() == pytest.approx([0.0, (39 / 59) ** 2])
+    assert found.contribution[1, 0] > 0.4
 
 
 def test_the_best_checkpoint_is_kept_and_fitting_stops_early() -> None:

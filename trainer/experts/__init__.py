@@ -9,14 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stream_detector.config import ConfigError
-from trainer.experts import hotelling, movement, nearest
+from trainer.experts import hotelling, innovation, movement, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.experts.base import Family
 
-FAMILIES: tuple[type[Family], ...] = (nearest.Nearest, hotelling.Hotelling, movement.Movement)
+FAMILIES: tuple[type[Family], ...] = (
+    nearest.Nearest,
+    hotelling.Hotelling,
+    innovation.Innovation,
+    movement.Movement,
+)
 
 SAMPLE = 8192
 """Training windows that families are fitted to, at most."""

@@ -75,9 +75,11 @@ class Kit:
         return self._load(in_memory(train(data, config, quiet=True)))
 
     @staticmethod
-    def seen(model: Model, stretches: Sequence[SeriesData]) -> list[Seen]:
+    def seen(
+        model: Model, stretches: Sequence[SeriesData], policy: Policy | None = None
+    ) -> list[Seen]:
         """What the detector's engine makes of stretches, each with no history before it."""
-        return engine_run.run(model, stretches, Policy(), detailed=True).seen
+        return engine_run.run(model, stretches, policy or Policy(), detailed=True).seen
 
     @staticmethod
     def scored(
@@ -94,7 +96,17 @@ class Recipe:
     files: tuple[File, ...]
     protocols: Mapping[str, Callable[[Kit, TrainerConfig, int], Outcome]]
     published: Mapping[str, float] = field(default_factory=dict)
-    """What the published project reported, by the names of our measures."""
+    """What the published project reported, by the names of our measures; `PROTOCOL.NAME` where it
+
+    did so on the data of one protocol alone.
+    """
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Names of the trainer.yaml of protocols that have one of their own."""
+
+    def reported(self, protocol: str) -> Measures:
+        """What the published project reported of a protocol, by the names of our measures."""
+        whole = {name.rpartition(".")[::2]: value for name, value in self.published.items()}
+        return {name: value for (where, name), value in whole.items() if where in ("", protocol)}
 
 
 def seeded(config: TrainerConfig, seed: int) -> TrainerConfig:

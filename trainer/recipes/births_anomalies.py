@@ -28,7 +28,8 @@ KNOTS = 6
 
 def abnormal(rng: np.random.Generator, k: NDArray[np.int64]) -> NDArray[np.float64]:
     """Days randint(50, 60) * sin(k) for each k [n]: from -59 to 59, hardly two days alike."""
-    return rng.integers(LEAST, MOST, len(k)) * np.sin(k)
+    amplitude = rng.integers(LEAST, MOST, len(k)).astype(np.float64)
+    return amplitude * np.sin(k)
 
 
 def jitter(rng: np.random.Generator, days: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,7 +46,8 @@ def magnitude_warp(rng: np.random.Generator, days: NDArray[np.float64]) -> NDArr
     """Days [n] times a curve, a cubic spline through evenly spaced factors around 1."""
     factors = rng.normal(1.0, WARP, KNOTS)
     at = np.linspace(0.0, max(len(days) - 1, 1), KNOTS)
-    return days * CubicSpline(at, factors)(np.arange(len(days)))
+    curve: NDArray[np.float64] = CubicSpline(at, factors)(np.arange(len(days)))
+    return days * curve
 
 
 HARDER: Mapping[str, Alter] = {

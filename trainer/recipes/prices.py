@@ -81,15 +81,11 @@ def measure(kit: Kit, config: TrainerConfig, seed: int) -> Outcome:
         }
 
     return Outcome(
-        found(ours, above),
-        found(pca, above),
+        found(ours, lambda seen: seen.above),
+        found(pca, lambda seen: seen.above),
         found(as_published, lambda seen: _rule(seen, spread)),
         kit.scored(ours, Dataset(table.features, [data]), truth, Policy(quiet_period=QUIET)),
     )
-
-
-def above(seen: Seen) -> NDArray[np.bool_]:  # [n]
-    return np.nan_to_num(seen.level, nan=-np.inf) >= seen.threshold
 
 
 def _rule(seen: Seen, spread: float) -> NDArray[np.bool_]:

@@ -40,7 +40,7 @@ class Result:
             "metrics": summary([one.ours for one in self.outcomes]),
             "pca": summary([one.pca for one in self.outcomes]),
             "original_rule": summary([one.original_rule for one in self.outcomes]),
-            "published": dict(self.recipe.published),
+            "published": self.recipe.reported(self.protocol),
         }
 
     @property
@@ -87,7 +87,8 @@ def measured(
         task = progress.add_task("", total=len(results) * seeds)
         for result in results:
             recipe = result.recipe
-            config = load_yaml(recipes_folder() / f"{recipe.name}.yaml", TrainerConfig)
+            name = recipe.configs.get(result.protocol, recipe.name)
+            config = load_yaml(recipes_folder() / f"{name}.yaml", TrainerConfig)
             for seed in range(seeds):
                 label = f"{recipe.name}, {result.protocol}, seed {seed}"
                 progress.update(task, description=label)
