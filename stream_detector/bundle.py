@@ -80,9 +80,9 @@ class Transform(_Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Smoothing(_Struct, frozen=True, kw_only=True):
-    """Causal mean or maximum of the last n scores of one expert; n = 1 leaves them alone."""
+    """Causal mean, maximum or median of the last n scores of one expert; n = 1 changes nothing."""
 
-    kind: Literal["mean", "max"] = "mean"
+    kind: Literal["mean", "max", "median"] = "mean"
     n: int = 1
 
 

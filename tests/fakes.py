@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -78,6 +78,7 @@ def model(
     threshold: Threshold | None = None,  # instead of the level
     score_threshold: Sequence[float] | None = None,  # of each known series
     smoothing: int = 1,
+    of: Literal["mean", "max", "median"] = "mean",
     location: float = 0.0,
     spread: float = 0.3,
     scorer: NumpyScorer | None = None,
@@ -99,7 +100,7 @@ def model(
     experts = []
     for scale in scales:
         experts += [
-            Expert(name="reconstruction", scale=scale, smoothing=Smoothing(n=smoothing)),
+            Expert(name="reconstruction", scale=scale, smoothing=Smoothing(kind=of, n=smoothing)),
             Expert(name="newest", scale=scale, output=1, weight=0.2),
         ]
     manifest = Manifest(

@@ -139,11 +139,13 @@ def score_runs(
 
 
 def smoothed(scores: NDArray[np.float32], rule: Smoothing) -> NDArray[np.float32]:
-    """Causal mean or maximum of the last n scores [m] of one run; at its start of fewer."""
+    """Causal mean, maximum or median of the last n scores [m] of one run; at its start of fewer."""
     if rule.n == 1 or not len(scores):
         return scores
     padded = np.concatenate([np.full(rule.n - 1, np.nan, np.float32), scores])
     windows = np.lib.stride_tricks.sliding_window_view(padded, rule.n)
+    if rule.kind == "median":
+        return core.median(windows)
     reduced = np.nanmean(windows, axis=1) if rule.kind == "mean" else np.nanmax(windows, axis=1)
     return np.asarray(reduced, dtype=np.float32)
 

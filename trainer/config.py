@@ -17,6 +17,7 @@ from trainer.threshold_config import ThresholdChoice  # noqa: TC001  # msgspec r
 from trainer.tune_config import Tune
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
+Local = bool | Literal["median"]
 CLIP = 100.0
 """Cuts normalised values, so that one absurd value overflows nothing."""
 
@@ -91,6 +92,13 @@ class Split(Section, frozen=True, kw_only=True):
     validation: Annotated[
         Share, Meta(description="Share that comes next; decides when to stop.")
     ] = 0.1
+    overlap: Annotated[
+        bool,
+        Meta(
+            description="Windows of a part may begin in the part before; their newest step is "
+            "their own part's. For series too short to give each part windows of its own."
+        ),
+    ] = False
     order: Annotated[
         Literal["chronological", "blocks"],
         Meta(
@@ -108,6 +116,8 @@ class Split(Section, frozen=True, kw_only=True):
             raise ValueError("`train` and `validation` together must leave a held-out part")
         if self.order == "blocks" and min(self.parts) < 1:
             raise ValueError("`blocks` must be so many that each part gets one")
+        if self.order == "blocks" and self.overlap:
+            raise ValueError("`overlap` is for parts in time; leave out `order: blocks`")
 
     @property
     def parts(self) -> tuple[int, int, int]:
@@ -121,6 +131,8 @@ class Split(Section, frozen=True, kw_only=True):
         """Share of a series that lies together in each part at least."""
         if self.order == "blocks":
             return 1 / self.blocks
+        if self.overlap:
+            return self.train
         return min(self.train, self.validation, 1 - self.train - self.validation)
 
 
@@ -175,10 +187,10 @@ class Windows(Section, frozen=True, kw_only=True):
         Meta(description="What is done to values before the windows, here and in the detector."),
     ] = field(default_factory=list)
     local: Annotated[
-        bool,
+        Local,
         Meta(
             description="Take the mean of a window's older steps off it: for values whose level "
-            "wanders while their movements stay alike."
+            "wanders while their movements stay alike. Outliers move their median less."
         ),
     ] = False
     clip: Annotated[
@@ -249,7 +261,7 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     name: Annotated[
         Text,
         Meta(
-            description="reconstruction, newest, stuck, nearest_shape, nearest_form, "
+            description="reconstruction, newest, below, above, stuck, nearest_shape, nearest_form, "
             "nearest_energy, t2_movement, t2_spread, t2_level, t2_recent, autoregression, "
             "departure or roughness."
         ),
@@ -260,9 +272,13 @@ class ExpertRule(Section, frozen=True, kw_only=True):
     smoothing: Annotated[
         Count, Meta(description="Samples whose scores are taken together; 1 is none.")
     ] = 1
-    of: Annotated[Literal["mean", "max"], Meta(description="What is taken of them, causally.")] = (
-        "mean"
-    )
+    of: Annotated[
+        Literal["mean", "max", "median"],
+        Meta(
+            description="What is taken of them, causally; the median minds most of them and no "
+            "single one."
+        ),
+    ] = "mean"
     weight: Annotated[
         Positive | None,
         Meta(description="Weight in the sum; null: such that held-out tails count alike."),
@@ -305,9 +321,9 @@ class ModelChoice(Section, frozen=True, kw_only=True):
     name: Annotated[
         Text,
         Meta(
-            description="Architecture: lstm_autoencoder, lstm_forecaster, lstm_attention, "
-            "dense_autoencoder, feature_autoencoder, conv_autoencoder, variational_autoencoder, "
-            "transformer_autoencoder or pca, which needs no passes."
+            description="Architecture: lstm_autoencoder, lstm_forecaster, lstm_events, "
+            "lstm_attention, dense_autoencoder, feature_autoencoder, conv_autoencoder, "
+            "variational_autoencoder, transformer_autoencoder or pca, which needs no passes."
         ),
     ] = "lstm_autoencoder"
     options: Annotated[

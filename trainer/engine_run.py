@@ -39,8 +39,8 @@ class Seen:
     score: NDArray[np.float32]  # [n] likewise
     threshold: NDArray[np.float64]  # [n] level that raises an alarm; NaN where not accepted
     anomalous: NDArray[np.bool_]  # [n] within an open episode
-    observed: NDArray[np.float64]  # [n, F] what windows are made of
-    expected: NDArray[np.float32]  # [n, F] NaN where the finest scale had no window
+    observed: NDArray[np.float64]  # [n, F] as sent, or of the bucket where series are resampled
+    expected: NDArray[np.float64]  # [n, F] in its place; NaN where the finest scale had none
     contribution: NDArray[np.float32]  # [n, F] likewise
 
     @classmethod
@@ -52,7 +52,7 @@ class Seen:
             np.full(n, np.nan),
             np.zeros(n, np.bool_),
             one.values.copy(),
-            np.full(shape, np.nan, np.float32),
+            np.full(shape, np.nan),
             np.full(shape, np.nan, np.float32),
         )
 

@@ -75,9 +75,14 @@ def evaluate(model: Model, data: Dataset, labels: dict[str, list[Span]] | None) 
     return summary(scored(model, data, truth))
 
 
-def scored(model: Model, data: Dataset, truth: marks.Truth | None) -> Scored:
-    """The engine's score, level and verdict of every sample, under the bundle's own threshold."""
-    ran = engine_run.run(model, data.series, Policy(), detailed=True)
+def scored(
+    model: Model, data: Dataset, truth: marks.Truth | None, policy: Policy | None = None
+) -> Scored:
+    """The engine's score, level and verdict of every sample, under the bundle's own threshold.
+
+    Another threshold in the policy overrules it.
+    """
+    ran = engine_run.run(model, data.series, policy or Policy(), detailed=True)
     known = truth.marks if truth is not None else {}
     begins = truth.begins if truth is not None else {}
     episodes = [

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Threshold,
         TrainingData,
     )
+    from trainer.config import Local
     from trainer.experts.base import Family
     from trainer.models.base import WindowModel
 
@@ -60,10 +61,11 @@ class Exported(nn.Module):
     Its scores are those of the model, then those of the families of experts, by column as in
     `names`. Scores of the model are squared errors in normalised units: `reconstruction` is the
     mean over all that the model compares; `newest` is that of the newest step, so that a spike
-    shows at once. `stuck` is no error: it is the square of the share of the window for which a
-    feature has not changed at all, because a flat line is what an autoencoder reconstructs best. A
-    feature's contribution is its share of the errors and of what the families blame it for and, as
-    far as one is stuck, of that.
+    shows at once; `below` and `above` are its two parts, of the features that lie below and above
+    the estimate, so that skewed values have a tail on each side. `stuck` is no error: it is the
+    square of the share of the window for which a feature has not changed at all, because a flat
+    line is what an autoencoder reconstructs best. A feature's contribution is its share of the
+    errors and of what the families blame it for and, as far as one is stuck, of that.
     """
 
     def __init__(
@@ -71,14 +73,15 @@ class Exported(nn.Module):
         model: WindowModel,
         families: Sequence[Family] = (),
         *,
-        local: bool = False,
+        local: Local = False,
         clip: float = CLIP,
     ) -> None:
         super().__init__()
         self.model = model
         self.families = nn.ModuleList(families)
         self.names = [*OF_THE_MODEL, *(name for one in families for name in one.columns)]
-        self.local = local
+        self.local = bool(local)
+        self.robust = local == "median"
         self.clip = clip
 
     def forward(
@@ -91,15 +94,20 @@ class Exported(nn.Module):
         x = x.clamp(-self.clip, self.clip)
         middle = torch.zeros_like(center)
         if self.local:
-            middle = x[:, :-1].mean(dim=1)
+            older = x[:, :-1]
+            middle = older.median(dim=1)[0] if self.robust else older.mean(dim=1)
             x = x - middle.unsqueeze(1)
         estimate, target, window = self.model.compare(x)
         whole = (target - estimate).square().mean(dim=1)  # [B, F]
-        newest = (x[:, -1] - window[:, -1]).square()  # [B, F]
+        away = x[:, -1] - window[:, -1]
+        newest = away.square()  # [B, F]
+        below = away.clamp(max=0.0).square().mean(dim=1)
+        above = away.clamp(min=0.0).square().mean(dim=1)
         same = (windows[:, 1:] == windows[:, :-1]).to(windows.dtype).flip(1)
         stuck = same.cumprod(dim=1).mean(dim=1).square()  # [B, F]
         most = stuck.amax(dim=1)  # [B]
-        scores = [torch.stack((whole.mean(dim=1), newest.mean(dim=1), most), dim=1)]
+        own = (whole.mean(dim=1), newest.mean(dim=1), most, below, above)
+        scores = [torch.stack(own, dim=1)]
         errors = whole + newest
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         for family in self.families:

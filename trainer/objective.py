@@ -18,8 +18,8 @@ from trainer import engine_run
 from trainer.data import DataError, SeriesData, samples_in_step
 from trainer.gate import measure, most_by_chance
 from trainer.inject import KINDS, inject
-from trainer.preprocess import split
 from trainer.rows import read
+from trainer.store_data import runs
 from trainer.train import assemble, fit_scales, in_memory, prepare
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trainer.inject import Injected
     from trainer.rows import SeriesSet
     from trainer.space import Space
+    from trainer.train import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,10 @@ class Objective:
 
 
 def average_precision(model: Model, cases: Sequence[Injected]) -> float:
-    """Of levels, sample by sample, normal ones before an anomaly against those in it; mean over
+    """Of levels, sample by sample, as `evaluate` has it of scores; mean over the kinds.
 
-    the kinds. Samples behind an anomaly don't count: their windows still hold it.
+    Samples behind an anomaly are normal again though windows still hold it: without them coarse
+    scales, which take long to recover, look as good as fine ones.
     """
     ran = engine_run.run(model, [case.stretch for case in cases], Policy(), detailed=True)
     found = []
@@ -107,11 +109,11 @@ def average_precision(model: Model, cases: Sequence[Injected]) -> float:
         truths: list[NDArray[np.bool_]] = []
         levels: list[NDArray[np.float32]] = []
         for case, seen in zip(cases, ran.seen, strict=True):
-            if case.kind != kind:
-                continue
-            onset = int(np.searchsorted(case.stretch.timestamp, case.onset))
-            truths.append(np.arange(onset + case.length) >= onset)
-            levels.append(seen.level[: onset + case.length])
+            if case.kind == kind:
+                onset = int(np.searchsorted(case.stretch.timestamp, case.onset))
+                row = np.arange(len(case.stretch))
+                truths.append((row >= onset) & (row < onset + case.length))
+                levels.append(seen.level)
         # No level is no alarm.
         level = np.nan_to_num(np.concatenate(levels), nan=0.0)
         found.append(float(average_precision_score(np.concatenate(truths), level)))
@@ -123,22 +125,26 @@ def _anomalies(
 ) -> tuple[list[SeriesData], list[Injected]]:
     """Normal stretches of the validation part, and the anomalies injected into them.
 
-    One draw for all recipes, at the largest scale and the longest step that any of them has.
+    One draw for all recipes: as long as the longest windows of any of them need, and from the
+    time that is validation for them all, since resampling cuts in time and not in samples.
     """
-    scale, every, left_out = 1, 0, set()
-    for chosen in space.scales():
+    scale, every = 1, 0
+    spans: list[dict[str, tuple[int, int]]] = []
+    for chosen in space.shapes():
         recipe = space.recipe(chosen)
         prepared = prepare(data, recipe)
-        every = max(every, recipe.windows.every)
         scale = max(scale, *prepared.choice.scales)
-        left_out.update(prepared.left_out)
-    kept = [one for one in data.series if one.name not in left_out]
-    stretches = [
-        SeriesData(kept[run.series].name, read(run.timestamp), read(run.values))
-        for run in split(kept, base.split).validation
-    ]
+        every = max(every, recipe.windows.every)
+        spans.append(_validation(prepared))
+    stretches = []
+    for one in runs(data):
+        if all(one.name in known for known in spans):
+            firsts, lasts = zip(*(known[one.name] for known in spans), strict=True)
+            stretches.append(_between(one, max(firsts), min(lasts)))
+    samples = samples_in_step(
+        np.concatenate([np.diff(read(one.timestamp)) for one in data.series]), every
+    )
     tune = base.tune
-    samples = samples_in_step(np.concatenate([np.diff(read(one.timestamp)) for one in kept]), every)
     cases = inject(stretches, scale, tune.injections, tune.seed, tune.strength, samples)
     if not cases:
         least = scale * samples * (2 * WINDOW + WINDOW // 2 + 1) + 1
@@ -148,3 +154,19 @@ def _anomalies(
             "set validation_error"
         )
     return stretches, cases
+
+
+def _validation(prepared: Prepared) -> dict[str, tuple[int, int]]:
+    """First and last ms of the validation part, by series; those that are too short lack."""
+    times: dict[str, list[NDArray[np.int64]]] = {}
+    for run in prepared.parts.validation:
+        times.setdefault(prepared.series[run.series].name, []).append(read(run.timestamp))
+    return {name: (int(some[0][0]), int(some[-1][-1])) for name, some in times.items()}
+
+
+def _between(one: SeriesData, first: int, last: int) -> SeriesData:
+    """The samples of a span of time, ends included."""
+    timestamp = read(one.timestamp)
+    start = int(np.searchsorted(timestamp, first))
+    end = int(np.searchsorted(timestamp, last, side="right"))
+    return SeriesData(one.name, timestamp[start:end], read(one.values[start:end]))

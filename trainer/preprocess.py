@@ -3,7 +3,7 @@
     series --split--> runs of train | validation | held out --steps, windows--> what is fitted
 
 A run is a stretch of one series without a break. Windows are cut from one run each, so none
-straddles two splits.
+straddles two splits, unless the splits overlap: then a window is of the split of its newest step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.config import Split
+    from trainer.config import Local, Split
     from trainer.rows import Rows, Series
     from trainer.windows import WindowSource
 
@@ -64,15 +64,20 @@ class Parts:
     held_out: list[Run]
 
 
-def split(series: Sequence[Series], shares: Split) -> Parts:
-    """Cut each series: train first, then validation, the rest is held out; or by drawn blocks."""
+def split(series: Sequence[Series], shares: Split, scale: int = 1) -> Parts:
+    """Cut each series: train first, then validation, the rest is held out; or by drawn blocks.
+
+    With `shares.overlap` the runs of the latter two begin so much earlier that at this scale the
+    newest step of their first window is their part's first.
+    """
     parts = Parts([], [], [])
+    lead = scale * (WINDOW - 1) if shares.overlap else 0
     for number, one in enumerate(series):
         for into, spans in zip(
             (parts.train, parts.validation, parts.held_out), _spans(len(one), shares), strict=True
         ):
             for start, end in spans:
-                into.extend(_runs(number, one, start, end))
+                into.extend(_runs(number, one, max(start - lead, 0), end))
     return parts
 
 
@@ -207,7 +212,7 @@ def normalised_windows(
     stride: int = 1,
     cap: int | None = None,
     seed: int = 0,
-    local: bool = False,
+    local: Local = False,
     clip: float = CLIP,
 ) -> WindowSource:
     """Windows of all runs, normalised. They begin at every `stride`-th sample, at any phase of

@@ -85,7 +85,7 @@ class Scored:
     label: NDArray[np.bool_]  # [n] all false where nothing was labelled
     counts: NDArray[np.bool_]  # [n] has a level, and lies where labels are meant to be used
     observed: NDArray[np.float64] = field(repr=False)  # [n, F]
-    expected: NDArray[np.float32] = field(repr=False)  # [n, F] NaN where there is none
+    expected: NDArray[np.floating] = field(repr=False)  # [n, F] NaN where there is none
     contribution: NDArray[np.float32] = field(repr=False)  # [n, F]
 
     @property

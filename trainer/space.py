@@ -31,6 +31,7 @@ GIVEN = (
     "calibration.threshold",
 )
 """What every trial is measured by; trials that differ in it could not be compared."""
+SHAPES = ("experts", "windows", "windows.scales", "windows.span", "windows.transforms")
 AFTERWARDS = ("experts", "calibration")
 """What comes after the fit, and leaves its error as it is."""
 INNER = 0.6180339887
@@ -87,13 +88,11 @@ class Space:
                 break
         return found
 
-    def scales(self) -> list[dict[str, Any]]:
-        """What to choose to see every `windows.scales` and grid that a recipe may have."""
-        keys = ("windows", "windows.scales", "windows.transforms")
-        varied = [path for path in keys if path in self.dimensions]
-        return [{path: value} for path in varied for value in _samples(self.dimensions[path])] or [
-            {}
-        ]
+    def shapes(self) -> list[dict[str, Any]]:
+        """What to choose to see every length that windows may have."""
+        varied = [path for path in self.dimensions if path in SHAPES]
+        columns = [_samples(self.dimensions[path]) for path in varied]
+        return [dict(zip(varied, values, strict=True)) for values in itertools.product(*columns)]
 
     def _check_path(self, path: str) -> None:
         for other in self.dimensions:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trainer.data import Dataset, SeriesData, clean
+from trainer.rows import read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.ports import Stored
     from trainer.config import Data
+    from trainer.rows import SeriesSet
 
 
 class Slices(NamedTuple):
@@ -96,10 +98,14 @@ def _part(one: SeriesData, start: int, end: int) -> SeriesData:
     return SeriesData(one.name, one.timestamp[start:end], one.values[start:end], breaks)
 
 
-def runs(data: Dataset) -> list[SeriesData]:
+def runs(data: SeriesSet) -> list[SeriesData]:
     """Every unbroken stretch as a series of its own, under the name of its series."""
     found = []
     for one in data.series:
         edges = [0, *one.breaks.tolist(), len(one)]
-        found += [_part(one, a, b) for a, b in pairwise(edges) if b > a]
+        found += [
+            SeriesData(one.name, read(one.timestamp[a:b]), read(one.values[a:b]))
+            for a, b in pairwise(edges)
+            if b > a
+        ]
     return found

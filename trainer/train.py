@@ -131,7 +131,7 @@ def fit_scales(
     scales, rules = prepared.choice.scales, expert_rules(config)
     return {
         scale: _fit(
-            prepared.parts, prepared.scaling, scale,
+            split(prepared.series, config.split, scale), prepared.scaling, scale,
             [one.name for one in at_scale(rules, scale, scales)],
             config, quiet=quiet, on_pass=on_pass,
         )
@@ -242,7 +242,7 @@ def expert_rules(config: TrainerConfig) -> list[ExpertRule]:
     smoothing = config.calibration.smoothing
     return [
         ExpertRule(name=name, smoothing=smoothing if name == "reconstruction" else 1)
-        for name in experts.OF_THE_MODEL
+        for name in experts.USUAL
     ]
 
 
@@ -274,7 +274,7 @@ def _long_enough(
     kept: list[Series] = []
     left_out: list[str] = []
     for one in series:
-        parts = split([one], config.split)
+        parts = split([one], config.split, scale)
         enough = all(
             any(len(run) >= scale * (WINDOW + slack) for run in runs)
             for runs, slack in ((parts.train, 1), (parts.validation, 0), (parts.held_out, 1))
@@ -284,7 +284,12 @@ def _long_enough(
         else:
             left_out.append(one.name)
     if not kept:
-        needed = int(np.ceil(scale * (WINDOW + 1) / config.split.least)) + 1
+        shares = config.split
+        later = min(shares.validation, 1 - shares.train - shares.validation)
+        steps = (WINDOW + 1) / shares.least
+        if shares.overlap:
+            steps = max(steps, 2 / later)
+        needed = int(np.ceil(scale * steps)) + 1
         longest = max(series, key=len)
         what = "steps after resampling" if config.windows.every else "samples"
         raise DataError(

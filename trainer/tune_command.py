@@ -104,6 +104,8 @@ def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:
         if out.resolve() == config.resolve():
             raise ConfigError(f"--out {out}: would overwrite --config; give another file")
         kept = study or out.with_suffix(".study")
+        if kept.resolve() == out.resolve():
+            raise ConfigError(f"--out {out}: is the study file too; give another ending, .yaml")
         for path in (out, kept):
             if not path.parent.is_dir():
                 raise ConfigError(f"{path}: there is no folder {path.parent}")
@@ -153,7 +155,6 @@ def run(
     space = Space(settings)
     dataset = training_set(place, settings.data)
     objective = Objective(dataset, settings, space, ports.load)
-
     tune = settings.tune
 
     def write(best: Best) -> None:

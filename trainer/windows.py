@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from trainer.config import Local
     from trainer.preprocess import Run, Scaling
 
 
@@ -28,8 +29,11 @@ def step_means(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     return means
 
 
-def _levelled(windows: NDArray[np.float32], *, local: bool) -> NDArray[np.float32]:
-    return windows - windows[:, :-1].mean(axis=1, keepdims=True) if local else windows
+def _levelled(windows: NDArray[np.float32], local: Local) -> NDArray[np.float32]:
+    if not local:
+        return windows
+    middle = np.median if local == "median" else np.mean
+    return windows - middle(windows[:, :-1], axis=1, keepdims=True)
 
 
 class WindowSource(Protocol):
@@ -41,7 +45,7 @@ class WindowSource(Protocol):
     def features(self) -> int: ...
     def __len__(self) -> int: ...
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Some of the windows, [len(rows), 60, F]; local: less the mean of all but the newest."""
+        """Some of the windows, [len(rows), 60, F]; local: less the middle of all but the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class WindowSet:
     steps: NDArray[np.float32]  # [T, F] the mean of `scale` samples, beginning at every sample
     starts: NDArray[np.int64]  # [N] row of a window's first step
     scale: int
-    local: bool = False
+    local: Local = False
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -62,7 +66,7 @@ class WindowSet:
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         offsets = self.scale * np.arange(WINDOW)
-        return _levelled(self.steps[self.starts[rows][:, None] + offsets], local=self.local)
+        return _levelled(self.steps[self.starts[rows][:, None] + offsets], self.local)
 
 
 class LazyWindows:
@@ -77,7 +81,7 @@ class LazyWindows:
         stride: int,
         cap: int | None,
         seed: int,
-        local: bool,
+        local: Local,
         clip: float,
     ) -> None:
         self.scale = scale
@@ -108,4 +112,4 @@ class LazyWindows:
             samples = read(run.values[begin : begin + self.scale * WINDOW])
             steps = step_means(samples, self.scale)[:: self.scale]
             windows[row] = self._scaling.normal(steps, run.series, self._clip)
-        return _levelled(windows, local=self._local)
+        return _levelled(windows, self._local)

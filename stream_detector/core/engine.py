@@ -46,8 +46,8 @@ class Detail:
     place: NDArray[np.int64]  # [m] of each sample in the batch
     score: NDArray[np.float32]  # [m] fused; NaN before the first
     threshold: NDArray[np.float64]  # [m] level at which its series raises an alarm
-    observed: NDArray[np.float64]  # [m, F] what windows were made of; NaN where it made no step
-    expected: NDArray[np.float64]  # [m, F] the model's; NaN where the finest scale had no window
+    observed: NDArray[np.float64]  # [m, F] as sent, or of the bucket; NaN where it made no step
+    expected: NDArray[np.float64]  # [m, F] in its place; NaN where the finest scale had no window
     contribution: NDArray[np.float64]  # [m, F] NaN likewise
 
 
@@ -304,8 +304,12 @@ def _detail(piece: Piece, samples: Samples) -> Detail:
     anchor = slab.anchor[steps.segments.row[steps.segments.of]]  # [s, F]
     windows, contribution, expected = samples.windows[slab.scales[0]]
     of_step = np.full((3, *anchor.shape), np.nan)
-    of_step[0] = anchor + steps.values
-    of_step[1, windows.step] = anchor[windows.step] + expected
+    of_step[0] = steps.stages[0]
+    of_step[1, windows.step] = slab.transforms.expected(
+        [stage[windows.step] for stage in steps.stages],
+        steps.since[windows.step, None],
+        anchor[windows.step] + expected,
+    )
     of_step[2, windows.step] = contribution
     completing = samples.step >= 0
     of_sample = np.full((3, len(samples.at), anchor.shape[1]), np.nan)

@@ -47,6 +47,18 @@ def logarithmic(scores: NDArray[np.float32], at: float) -> NDArray[np.float32]: 
     return np.log1p(positive / np.float32(at))
 
 
+def median(
+    scores: NDArray[np.float32],  # [n, m], NaN where there is none; at least one in each row
+) -> NDArray[np.float32]:  # [n]
+    """Median of the scores in each row, of as many as there are."""
+    ordered = np.sort(scores, axis=1)  # NaN last
+    count = scores.shape[1] - np.isnan(scores).sum(axis=1)
+    rows = np.arange(len(scores))
+    low, high = ordered[rows, (count - 1) // 2], ordered[rows, count // 2]
+    middle: NDArray[np.float32] = low + (high - low) * np.float32(0.5)
+    return middle
+
+
 def excess_of(scores: NDArray[np.float32], rule: Tail | None) -> NDArray[np.float32]:
     """The tail excess of one expert's scores [n]; the scores themselves where it has no tail."""
     if rule is None:

@@ -127,13 +127,17 @@ def _smooth(
     nth: NDArray[np.int64],  # [w] window of its unbroken run, from 1
     expert: Expert,
 ) -> NDArray[np.float32]:
-    """[w] mean or maximum of the last n scores of each run, of as many as there are."""
+    """[w] mean, maximum or median of the last n scores of each run, of as many as there are."""
     h = history.shape[1]
     if h == 0:
         return scores
     flat = segments.flat(history[segments.row], scores)
     start = segments.looking_back(h)
     history[segments.row] = flat[start[segments.last][:, None] + 1 + np.arange(h)]
+    if expert.smoothing.kind == "median":
+        place = np.arange(h + 1)
+        past = flat[start[:, None] + place]
+        return lv.median(np.where(nth[:, None] > h - place, past, np.float32(np.nan)))
     total = np.zeros(len(scores), np.float32)
     count = np.zeros(len(scores), np.float32)
     if expert.smoothing.kind == "max":

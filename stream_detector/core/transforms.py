@@ -100,10 +100,10 @@ class Transforms:
 
     def expected(
         self,
-        stages: Sequence[NDArray[np.float64]],  # each [F], of one step
-        since: float,
-        expected: NDArray[np.float64],  # [F] in terms of the last stage
-    ) -> NDArray[np.float64]:  # [F] in terms of stage 0
+        stages: Sequence[NDArray[np.float64]],  # each [..., F], of one step or several
+        since: float | NDArray[np.floating],  # [..., 1] ms
+        expected: NDArray[np.float64],  # [..., F] in terms of the last stage
+    ) -> NDArray[np.float64]:  # [..., F] in terms of stage 0
         """What would have had to come in for the last stage to be as expected."""
         result = expected
         for at in range(len(self._chain) - 1, -1, -1):

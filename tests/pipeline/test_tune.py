@@ -154,6 +154,24 @@ def test_an_objective_looks_at_the_validation_part_and_never_at_what_follows(kin
     assert found[0] != found[2]
 
 
+def test_average_precision_is_less_for_a_model_that_takes_longer_to_recover_or_learnt_nothing() -> (
+    None
+):
+    data = Dataset(["value"], [series("s", wave(4000))])
+    scales = ", windows.scales: {values: [[1], [2]]}"
+    measure, config = objective(data, "average_precision", scales)
+    found = {
+        name: measure(merged(config, chosen), lambda *_: None).value
+        for name, chosen in (
+            ("fine", {}),
+            ("coarse", {"windows.scales": [2]}),
+            ("unlearnt", {"fit.learning_rate": 1e-9}),
+        )
+    }
+    assert 1.0 > found["fine"] > found["coarse"] + 0.05
+    assert found["fine"] > found["unlearnt"] + 0.05
+
+
 def test_a_loud_model_finds_nothing_within_its_alarm_budget() -> None:
     measure, config = objective(fleet(3000), "recall")
     loud = parse_yaml("threshold: {level: 0.1}", type(config.calibration))
@@ -176,6 +194,21 @@ def test_all_recipes_face_the_same_anomalies_at_the_largest_scale_of_the_space()
     with pytest.raises(DataError, match=r"605 samples in its validation part.*at scale 4; raise"):
         objective(Dataset(["value"], [series("s", wave(6040))]), "recall", wide)
     assert objective(Dataset(["value"], [series("s", wave(6050))]), "recall", wide)[0]._cases
+
+
+def test_anomalies_last_as_long_as_the_longest_steps_need_within_the_validation_part() -> None:
+    data = Dataset(["value"], [series("s", wave(6000))])
+    resampled = "[{kind: resample, every: 3m}]"
+    measure, config = objective(
+        data, "average_precision", f", windows.transforms: {{values: [[], {resampled}]}}"
+    )
+    assert {case.length for case in measure._cases if case.kind == "flatline"} == {180}
+    times = data.series[0].timestamp
+    for case in measure._cases:
+        assert times[4200] <= case.stretch.timestamp[0]
+        assert case.stretch.timestamp[-1] < times[4800]
+    coarse = merged(config, {"windows.transforms": [{"kind": "resample", "every": "3m"}]})
+    assert 0 < measure(coarse, lambda *_: None).value < 1
 
 
 def test_the_date_in_the_recipe_is_the_clocks(folder: Path) -> None:
@@ -203,6 +236,7 @@ def test_the_date_in_the_recipe_is_the_clocks(folder: Path) -> None:
         (f"{{space: {{{SPACE}}}}}", ["--timeout", "soon"], 2, "at `$.timeout`"),
         (f"{{space: {{{SPACE}}}}}", ["--data", "nowhere"], 2, "nowhere: no such file or folder"),
         (f"{{space: {{{SPACE}}}}}", ["--out", "trainer.yaml"], 2, "would overwrite --config"),
+        (f"{{space: {{{SPACE}}}}}", ["--out", "a.study"], 2, "is the study file too"),
         (f"{{space: {{{SPACE}}}}}", ["--out", "no/b.yaml"], 2, "there is no folder no"),
         (f"{{space: {{{SPACE}}}}}", ["--study", "pump.csv"], 2, "pump.csv: not a study"),
         (f"{{space: {{{SPACE}}}}}", ["--data", "short.csv"], 1, "none of 30 trials came to an end"),

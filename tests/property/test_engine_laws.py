@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from hypothesis import given, settings
@@ -18,6 +18,7 @@ from tests.fakes import batch, cut, model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Of = Literal["mean", "max", "median"]
 STEP = 60_000
 CHAINS = (
     (),
@@ -93,7 +94,7 @@ def outcome(
 def fresh(
     features: int,
     scales: tuple[int, ...],
-    smoothing: int,
+    smoothing: tuple[int, Of],
     rungs: tuple[int, ...],
     transforms: tuple[Transform, ...] = (),
     policy: Policy = POLICY,
@@ -103,7 +104,8 @@ def fresh(
         [f"f{i}" for i in range(features)],
         scales,
         known={"s0": (0.0, 1.0)},
-        smoothing=smoothing,
+        smoothing=smoothing[0],
+        of=smoothing[1],
         transforms=transforms,
     )
     served.scorer.rungs = rungs  # type: ignore[misc]
@@ -116,7 +118,7 @@ def fresh(
     seed=st.integers(0, 2**32),
     features=st.sampled_from([1, 3]),
     scales=st.sampled_from([(1,), (1, 4), (3,)]),
-    smoothing=st.sampled_from([1, 5]),
+    smoothing=st.sampled_from([(1, "mean"), (5, "mean"), (4, "median")]),
     transforms=st.sampled_from(CHAINS),
     jitter=st.sampled_from([0, STEP // 2, STEP]),
     policy=st.sampled_from([POLICY, replace(POLICY, error=2.5), replace(POLICY, sigma=3.0)]),
@@ -126,7 +128,7 @@ def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state
     seed: int,
     features: int,
     scales: tuple[int, ...],
-    smoothing: int,
+    smoothing: tuple[int, Of],
     transforms: tuple[Transform, ...],
     jitter: int,
     policy: Policy,
@@ -152,7 +154,7 @@ def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 2500), max_size=20))
 def test_one_sample_at_a_time_is_the_same_as_all_at_once(seed: int, cuts: list[int]) -> None:
     whole = stream(seed, 1, 460)
-    one, many = fresh(1, (1, 4), 5, (4, 16)), fresh(1, (1, 4), 5, (4, 16))
+    one, many = (fresh(1, (1, 4), (5, "mean"), (4, 16)) for _ in range(2))
     expected = outcome(one, cut(whole, [at for at in cuts if at < len(whole)]))
     found = outcome(many, cut(whole, list(range(1, len(whole)))))
     assert sorted(e.id for e in found[0]) == sorted(e.id for e in expected[0])
@@ -165,8 +167,8 @@ def test_what_one_series_sends_changes_nothing_for_another(seed: int) -> None:
     whole = stream(seed, 1, 460, ahead=("s2",))
     keep = [at for at, name in enumerate(whole.series) if name != "s2"]
     alone = batch([whole.series[at] for at in keep], whole.timestamp[keep], whole.values[keep])
-    with_it = outcome(fresh(1, (1,), 1, (4, 16)), [whole])
-    without = outcome(fresh(1, (1,), 1, (4, 16)), [alone])
+    with_it = outcome(fresh(1, (1,), (1, "mean"), (4, 16)), [whole])
+    without = outcome(fresh(1, (1,), (1, "mean"), (4, 16)), [alone])
     ids = sorted(event.id for event in with_it[0] if event.series != "s2")
     assert ids == sorted(event.id for event in without[0])
     np.testing.assert_array_equal(with_it[2][keep], without[2])

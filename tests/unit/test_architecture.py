@@ -41,6 +41,7 @@ HOMES = {
     "torch": ("stream_detector.adapters.torch_scorer", "trainer"),
     "matplotlib": ("trainer.pictures",),
     "sklearn": ("trainer",),
+    "scipy": ("trainer.recipes",),
     "optuna": ("trainer.tune",),
     "yaml": ("stream_detector.config",),
     "typer": ("stream_detector.cli", "stream_detector.commands", "stream_detector.console",

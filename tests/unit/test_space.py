@@ -173,7 +173,8 @@ def test_every_scale_and_every_grid_of_a_space_is_looked_at_beforehand() -> None
     some = space(
         f"windows.scales: {{values: [[1], [1, 4]]}}, windows.transforms: {{values: {grids}}}"
     )
-    recipes = [some.recipe(chosen) for chosen in some.scales()]
-    assert max(max(recipe.windows.scales) for recipe in recipes) == 4
-    assert max(recipe.windows.every for recipe in recipes) == 300_000
+    recipes = [some.recipe(chosen) for chosen in some.shapes()]
+    assert [(recipe.windows.scales, recipe.windows.every) for recipe in recipes] == [
+        ([1], 0), ([1], 300_000), ([1, 4], 0), ([1, 4], 300_000),
+    ]  # fmt: skip
     assert "  transforms:\n  - kind: resample\n    every: 5m\n" in to_yaml(recipes[-1])

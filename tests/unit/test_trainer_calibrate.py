@@ -157,6 +157,7 @@ def test_smoothing_is_causal_and_begins_with_what_there_is() -> None:
     scores = np.array([4.0, 0.0, 2.0, 6.0], np.float32)
     assert smoothed(scores, Smoothing(kind="mean", n=2)).tolist() == [4.0, 2.0, 1.0, 4.0]
     assert smoothed(scores, Smoothing(kind="max", n=3)).tolist() == [4.0, 4.0, 4.0, 6.0]
+    assert smoothed(scores, Smoothing(kind="median", n=3)).tolist() == [4.0, 2.0, 2.0, 2.0]
 
 
 @pytest.mark.parametrize(

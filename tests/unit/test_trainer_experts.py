@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from stream_detector.adapters.torch_scorer import load_model
 from stream_detector.bundle import Registry
 from stream_detector.config import ConfigError
-from tests.unit.trainer_cases import fleet
+from tests.unit.trainer_cases import fleet, wave
 from trainer import experts, models
 from trainer.config import Calibration, ExpertRule, Fit, ModelChoice, TrainerConfig, Windows
 from trainer.data import Dataset, SeriesData
@@ -20,6 +20,8 @@ from trainer.experts.hotelling import Hotelling
 from trainer.experts.movement import Movement
 from trainer.experts.nearest import Nearest
 from trainer.export import Exported
+from trainer.models.base import WindowModel
+from trainer.preprocess import Run, fit_scaling, normalised_windows, stream_windows
 from trainer.train import publish, train
 from trainer.views import ENERGIES, Views, energies
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from trainer.config import Local
 
 
 def some(n: int, features: int = 1, seed: int = 0) -> torch.Tensor:
@@ -103,14 +107,47 @@ def test_a_window_that_is_too_calm_is_told_by_its_energies() -> None:
     assert found == {"dense_autoencoder": False, "feature_autoencoder": True}
 
 
-def test_a_local_module_sees_movement_and_no_level_and_expects_at_the_level() -> None:
+@pytest.mark.parametrize("local", [True, "median"])
+def test_a_local_module_sees_movement_and_no_level_and_expects_at_the_level(local: Local) -> None:
     torch.manual_seed(1)
-    exported = Exported(models.build("dense_autoencoder", 2, {}).eval(), local=True)
+    exported = Exported(models.build("dense_autoencoder", 2, {}).eval(), local=local)
     x, one = some(5, 2), torch.ones(5, 2)
     here = exported(x, 0 * one, one)
     there = exported(x + 7, 0 * one, one)
     torch.testing.assert_close(here[0], there[0], rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(here[2] + 7, there[2], rtol=1e-3, atol=1e-4)
+
+
+class Nothing(WindowModel):
+    """Expects every window at its middle."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("local", [True, "median"])
+def test_windows_are_centred_alike_in_training_and_in_the_module(local: Local) -> None:
+    runs = [Run(0, 0, wave(200)[:, None], np.arange(200))]
+    scaling = fit_scaling(runs, 1, "standard")
+    windows, _ = stream_windows(runs[0], 1, scaling.center[0])
+    trained = normalised_windows(runs, scaling, 1, local=local).take(np.arange(len(windows)))
+    one = torch.ones(len(windows), 1)
+    exported = Exported(Nothing(), local=local)
+    scores = exported(torch.from_numpy(windows.copy()), 0 * one, one * scaling.scale.item())[0]
+    np.testing.assert_allclose(scores[:, 0], np.square(trained).mean((1, 2)), rtol=1e-4)
+
+
+def test_the_median_of_a_window_hardly_minds_a_few_outliers() -> None:
+    window, one = some(1), torch.ones(1, 1)
+    hit = window.clone()
+    hit[0, [3, 17, 40]] = -50.0
+    off = {}
+    for local in (True, "median"):
+        exported = Exported(Nothing(), local=local)
+        there, here = (exported(x, 0 * one, one)[2] for x in (hit, window))
+        off[local] = float((there - here).abs())
+    assert off[True] > 2
+    assert off["median"] < 0.2
 
 
 def test_a_recipe_chooses_experts_tails_and_fusion(tmp_path: Path) -> None:
@@ -138,7 +175,7 @@ def test_a_recipe_chooses_experts_tails_and_fusion(tmp_path: Path) -> None:
         (1, "reconstruction", 0, 1, "mean", 1.0),
         (1, "newest", 1, 1, "mean", 1.0),
         (2, "reconstruction", 0, 1, "mean", 1.0),
-        (2, "nearest_energy", 3, 5, "max", 2.0),
+        (2, "nearest_energy", 5, 5, "max", 2.0),
     ]
     assert manifest.fusion == "l2"
     assert manifest.levels.transform == "identity"

@@ -33,9 +33,16 @@ if TYPE_CHECKING:
 SMALL: dict[str, dict[str, Any]] = {
     "lstm_autoencoder": {"hidden": 24},
     "lstm_forecaster": {"layers": [24, 16]},
+    "lstm_events": {"layers": [24, 16]},
     "lstm_attention": {"hidden": 24},
 }
 """Options that learn in seconds; the other models do with their own."""
+
+ENOUGH = {"lstm_events": 2.0}
+"""Errors of models that have learnt, where they are surprises: 3.4 by a density that looks back at
+
+nothing. For all others 0.35, as normalised values have a variance of 1.
+"""
 
 ALL = [pytest.param(name, id=name) for name in models.MODELS]
 
@@ -76,7 +83,7 @@ def test_every_model_estimates_any_number_of_features(name: str, features: int) 
     exported = Exported(model)
     one = torch.ones(5, features)
     scores, contribution, expected = exported(torch.randn(5, 60, features), 0 * one, one)
-    assert scores.shape == (5, 3)
+    assert scores.shape == (5, len(exported.names))
     assert contribution.shape == expected.shape == (5, features)
     assert contribution.sum(dim=1).tolist() == pytest.approx([1.0] * 5, rel=1e-5)
 
@@ -84,11 +91,12 @@ def test_every_model_estimates_any_number_of_features(name: str, features: int) 
 @pytest.mark.parametrize("name", ALL)
 def test_every_model_learns(name: str, fitted: dict[str, Fitted]) -> None:
     found = fitted[name]
-    assert found.validation_error < 0.35  # normalised values have a variance of 1
+    assert found.validation_error < ENOUGH.get(name, 0.35)
     if found.epochs:
         assert found.validation_error == min(error for _, error in found.history)
-        assert found.validation_error < 0.8 * found.history[0][1]
-        assert found.history[-1][0] < 0.8 * found.history[0][0]
+        share, less = (1.0, 0.2) if name in ENOUGH else (0.8, 0.0)
+        assert found.validation_error < share * found.history[0][1] - less
+        assert found.history[-1][0] < share * found.history[0][0] - less
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -143,7 +151,7 @@ def test_every_model_loads_with_the_whole_ladder_of_tiles_and_scores_the_same_bi
         assert np.array_equal(mine, other)
 
 
-@pytest.mark.parametrize("name", ["lstm_forecaster", "lstm_attention"])
+@pytest.mark.parametrize("name", ["lstm_forecaster", "lstm_events", "lstm_attention"])
 def test_a_forecast_uses_no_step_from_its_own_on(name: str) -> None:
     model = models.build(name, 2, {"forecast": 7}).eval()
     assert model.counted == 7
@@ -157,6 +165,48 @@ def test_a_forecast_uses_no_step_from_its_own_on(name: str) -> None:
             after = model(changed)
             assert torch.equal(after[:, : step + 1], before[:, : step + 1])
             assert step == 59 or not torch.equal(after[:, step + 1], before[:, step + 1])
+
+
+def events(n: int, seed: int) -> torch.Tensor:
+    """[n, 60, 3] two marks in turn as minmax has them, now and then one twice; a value for each."""
+    rng = np.random.default_rng(seed)
+    mark = (np.cumsum(rng.random((n, 60)) < 0.9, axis=1) + rng.integers(0, 2, (n, 1))) % 2
+    value = np.where(mark == 0, -0.8, 0.6) + 0.05 * rng.standard_normal((n, 60))
+    return torch.from_numpy(np.stack((1 - 2 * mark, 2 * mark - 1, value), axis=2)).float()
+
+
+def test_events_are_as_surprising_as_they_are_rare_and_their_values_as_they_are_far_off() -> None:
+    model = models.build("lstm_events", 3, {"marks": 2, "layers": [12], "forecast": 1})
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    torch.manual_seed(0)
+    for step in range(120):
+        estimate, target, _ = model.learn(events(32, step))
+        loss = (estimate - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+    model.eval()
+    usual = events(400, 1000)
+    before, newest = usual[:, -2, 0], usual[:, -1, 0]
+    rare, late = usual.clone(), usual.clone()
+    rare[:, -1, :2] = usual[:, -2, :2]
+    rare[:, -1, 2] = torch.where(before > 0, -0.8, 0.6)
+    late[:, -1, 2] += 0.5
+    with torch.inference_mode():
+        surprise = {
+            name: model.compare(x)[0][:, -1].square()
+            for name, x in (("usual", usual), ("rare", rare), ("late", late))
+        }
+        forecast = model(usual)[:, -1]
+    turned = newest != before
+    of_mark = surprise["usual"][turned, :2].sum(dim=1).mean().item()
+    assert of_mark == pytest.approx(-np.log(0.9), abs=0.05)
+    assert surprise["rare"][:, :2].sum(dim=1).mean().item() == pytest.approx(-np.log(0.1), abs=0.5)
+    assert (surprise["late"][:, 2] > surprise["usual"][:, 2] + 3.0).float().mean() > 0.95
+    torch.testing.assert_close(surprise["late"][:, :2], surprise["usual"][:, :2])
+    torch.testing.assert_close(forecast[:, :2].sum(dim=1), torch.zeros(400), atol=1e-5, rtol=0)
+    value = torch.where(newest > 0, -0.8, 0.6)  # what its own mark brings, turned or not
+    assert (forecast[:, 2] - value).abs().max() < 0.1
 
 
 def test_only_the_steps_that_a_model_counts_make_its_score() -> None:
@@ -273,6 +323,7 @@ def test_a_variational_autoencoder_draws_only_while_it_learns() -> None:
     [
         ("lstm_forecaster", {"forecast": 60}, "forecast"),
         ("lstm_forecaster", {"layers": []}, "layers"),
+        ("lstm_events", {"marks": 1}, "marks: 1 of 1 columns leave none for values"),
         ("lstm_autoencoder", {"activation": "gelu"}, "activation"),
         ("transformer_autoencoder", {"patch": 7}, "patch"),
         ("transformer_autoencoder", {"width": 30}, "`width` must be a multiple of `heads`"),

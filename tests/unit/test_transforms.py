@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,11 +15,17 @@ from stream_detector.core.engine import Engine
 from stream_detector.core.policy import Policy
 from stream_detector.core.transforms import Transforms, transformed
 from stream_detector.records import Status
-from tests.fakes import batch, model
+from tests.fakes import NumpyScorer, batch, model
 from tests.unit.trainer_cases import quick, series, wave
 from trainer.config import TransformRule, Windows
-from trainer.data import Dataset
+from trainer.data import Dataset, SeriesData
+from trainer.engine_run import run
 from trainer.train import train
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stream_detector.ports import Scores
 
 TIMES = np.arange(6) * 2000
 VALUES = np.array([[1.0], [3.0], [6.0], [2.0], [2.0], [4.0]])
@@ -107,3 +115,28 @@ def test_the_trainer_learns_on_what_the_detector_will_see() -> None:
     ]
     table = SeriesTable.from_bytes(trained.files["series.npz"])
     assert table.center.item() == pytest.approx(10, abs=0.5)  # the slope, not the height
+
+
+@pytest.mark.parametrize("kind", ["trailing_mean", "difference", "log_difference", "rate"])
+def test_what_is_told_of_a_sample_is_in_the_units_that_were_sent(kind: str) -> None:
+    """A scorer that expects what it sees: nothing is off, whatever was done to the values."""
+    rng = np.random.default_rng(8)
+    values = 100 + np.cumsum(rng.uniform(0, 1, 200))[:, None]
+    rule = Transform(kind=kind, n=3)  # type: ignore[arg-type]  # parametrised
+    served = model(known={"s": (0.0, 1.0)}, transforms=[rule], scorer=Echo())
+    one = SeriesData("s", 1_700_000_000_000 + 60_000 * np.arange(200), values)
+    (seen,) = run(served, [one], Policy(), detailed=True).seen
+    np.testing.assert_array_equal(seen.observed, values)
+    np.testing.assert_allclose(seen.expected[59:], values[59:], rtol=1e-5)
+
+
+class Echo(NumpyScorer):
+    def score(
+        self,
+        scale: int,
+        windows: NDArray[np.float32],
+        center: NDArray[np.float32],
+        spread: NDArray[np.float32],
+    ) -> Scores:
+        answer = super().score(scale, windows, center, spread)
+        return answer._replace(expected=np.ascontiguousarray(windows[:, -1]))

@@ -21,8 +21,10 @@ FAMILIES: tuple[type[Family], ...] = (nearest.Nearest, hotelling.Hotelling, move
 SAMPLE = 8192
 """Training windows that families are fitted to, at most."""
 
-OF_THE_MODEL = ("reconstruction", "newest", "stuck")
-"""Scores that every exported module has without a family."""
+USUAL = ("reconstruction", "newest", "stuck")
+OF_THE_MODEL = (*USUAL, "below", "above")
+"""Scores that every exported module has without a family, and those that make the score if none
+are named."""
 NAMES = (*OF_THE_MODEL, *(name for family in FAMILIES for name in family.names))
 
 

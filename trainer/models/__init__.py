@@ -18,6 +18,7 @@ from trainer.models import (
     feature_autoencoder,
     lstm_attention,
     lstm_autoencoder,
+    lstm_events,
     lstm_forecaster,
     pca,
     transformer_autoencoder,
@@ -38,6 +39,7 @@ class Architecture(NamedTuple):
 MODELS = {
     "lstm_autoencoder": Architecture(lstm_autoencoder.LstmAutoencoder, lstm_autoencoder.Options),
     "lstm_forecaster": Architecture(lstm_forecaster.LstmForecaster, lstm_forecaster.Options),
+    "lstm_events": Architecture(lstm_events.LstmEvents, lstm_events.Options),
     "lstm_attention": Architecture(lstm_attention.LstmAttention, lstm_attention.Options),
     "dense_autoencoder": Architecture(
         dense_autoencoder.DenseAutoencoder, dense_autoencoder.Options

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trainer.recipes import heartbeat, prices, synthetic
+from trainer.recipes import births, heartbeat, prices, synthetic, trace
 
-RECIPES = {one.RECIPE.name: one.RECIPE for one in (heartbeat, prices, synthetic)}
+RECIPES = {one.RECIPE.name: one.RECIPE for one in (births, heartbeat, prices, synthetic, trace)}

@@ -80,9 +80,11 @@ class Kit:
         return engine_run.run(model, stretches, Policy(), detailed=True).seen
 
     @staticmethod
-    def scored(model: Model, data: Dataset, truth: Truth | None = None) -> Scored:
+    def scored(
+        model: Model, data: Dataset, truth: Truth | None = None, policy: Policy | None = None
+    ) -> Scored:
         """Every sample through the detector's engine."""
-        return scored(model, data, truth)
+        return scored(model, data, truth, policy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from stream_detector.core.policy import Policy
 from trainer.data import Dataset, SeriesData, load
 from trainer.event_metrics import merge, stretches
 from trainer.marks import Mark, Truth
@@ -42,6 +43,8 @@ LEAD = 150
 """Days of history before an anomaly or a bootstrapped year."""
 DELAY = 1
 """Days after which an alarm still answers an anomaly; alarms so close are one."""
+QUIET = 5
+"""Quiet days that end an episode in the report: a week."""
 RULE, RULE_DAYS = 0.65, 30
 """The published threshold, and the days of its mean."""
 
@@ -81,7 +84,7 @@ def measure(kit: Kit, config: TrainerConfig, seed: int) -> Outcome:
         found(ours, above),
         found(pca, above),
         found(as_published, lambda seen: _rule(seen, spread)),
-        kit.scored(ours, Dataset(table.features, [data]), truth),
+        kit.scored(ours, Dataset(table.features, [data]), truth, Policy(quiet_period=QUIET)),
     )
 
 
@@ -110,16 +113,22 @@ def published(config: TrainerConfig) -> TrainerConfig:
 
 
 def _recall(model: Model, cases: list[Case], verdict: Callable[[Seen], NDArray[np.bool_]]) -> float:
+    """Share of anomalies at which an alarm begins: one that stood before tells nothing."""
     seen = Kit.seen(model, [case.days for case in cases])
-    hits = [verdict(s)[c.at : c.at + 1 + DELAY].any() for c, s in zip(cases, seen, strict=True)]
+    hits = []
+    for case, one in zip(cases, seen, strict=True):
+        said = verdict(one)[case.at - 1 : case.at + 1 + DELAY]
+        hits.append(bool(said[1:].any() and not said[0]))
     return float(np.mean(hits))
 
 
 def _false_per_year(
     model: Model, calm: list[SeriesData], verdict: Callable[[Seen], NDArray[np.bool_]]
 ) -> float:
+    """Alarms a year; one that lasts counts again every other day."""
     seen = Kit.seen(model, calm)
-    alarms = sum(len(merge(stretches(verdict(one)[LEAD:]), DELAY + 1)) for one in seen)
+    found = [span for one in seen for span in merge(stretches(verdict(one)[LEAD:]), DELAY + 1)]
+    alarms = sum(1 + (last - first) // (DELAY + 1) for first, last in found)
     return alarms * YEAR / sum(len(one) - LEAD for one in calm)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.recipes.base import Kit, Measures, Outcome, Recipe
     from trainer.scored import Scored
 
-LOWER_IS_BETTER = ("mse", "mae", "false_per_year", "false_alarms")
+LOWER_IS_BETTER = ("mse", "mae", "false_per_year", "false_alarms", "detection_delay")
 
 
 @dataclass(slots=True)
@@ -99,16 +99,17 @@ def measured(
 def lines(body: dict[str, Any]) -> list[str]:
     """One recipe and protocol as lines of a terminal; a loss of ours is marked."""
     columns = [("ours", body["metrics"]), ("pca", body["pca"]), ("rule", body["original_rule"])]
-    head = "".join(f"{name:>22}" for name, _ in columns)
+    head = "".join(f"{name:>25}" for name, _ in columns)
     found = [f"{body['name']}, {body['protocol']}, {body['seeds']} seeds"]
     found.append(f"  {'':<22}{head}{'published':>12}")
-    for name, mine in body["metrics"].items():
-        cells = "".join(f"{_cell(measures.get(name)):>22}" for _, measures in columns)
+    for name in dict.fromkeys(name for _, measures in columns for name in measures):
+        mine = body["metrics"].get(name)
+        cells = "".join(f"{_cell(measures.get(name)):>25}" for _, measures in columns)
         published = body["published"].get(name)
         lost = [
             other
             for other, measures in columns[1:]
-            if name in measures and _worse(name, mine["mean"], measures[name]["mean"])
+            if mine and name in measures and _worse(name, mine["mean"], measures[name]["mean"])
         ]
         told = f"  loses to {' and '.join(lost)}" if lost else ""
         known = "" if published is None else f"{published:.3f}"
