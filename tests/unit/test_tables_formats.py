@@ -128,6 +128,19 @@ def test_parquet_times_of_every_type_are_read(tmp_path: Path, cells: Any) -> Non
     assert whole(file).timestamp.tolist() == [1396310400000]
 
 
+def test_a_large_parquet_file_is_read_group_by_group(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=1_600_000)  # 12.8 MB
+    # So many different values in a group that they outgrow its dictionary.
+    pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet", row_group_size=200_000)
+    before = pa.total_allocated_bytes()
+    most, start = 0, 0
+    for table in read_tables(tmp_path / "a.parquet", chunk_rows=4096):
+        np.testing.assert_array_equal(table.values[:, 0], values[start : start + len(table)])
+        most, start = max(most, pa.total_allocated_bytes() - before), start + len(table)
+    assert start == len(values)
+    assert most < 6_000_000
+
+
 def test_parquet_errors_name_the_place(tmp_path: Path) -> None:
     file = parquet(tmp_path / "a.parquet", time=pa.array([1, None]), x=[1.0, 2.0])
     with pytest.raises(TableError, match="data row 2, column 'time': no time"):

@@ -30,11 +30,12 @@ def read_parquet(source: DataFile, wanted: Wanted) -> Iterator[Table]:
             schema = file.schema_arrow
             layout = choose(source, schema.names, _numeric(pa, schema), wanted)
             columns = [name for name in (layout.series, layout.timestamp) if name is not None]
-            batches = file.iter_batches(batch_size=BLOCK_ROWS, columns=[*columns, *layout.features])
+            columns += layout.features
             reader = _Batches(source, layout, pa)
-            for batch in batches:
-                if batch.num_rows:
-                    yield reader.table(batch)
+            for group in range(file.num_row_groups):  # asked for all, it holds all of them
+                for batch in file.iter_batches(BLOCK_ROWS, row_groups=[group], columns=columns):
+                    if batch.num_rows:
+                        yield reader.table(batch)
     except pa.ArrowException as error:
         raise TableError(source, f"not readable as Parquet: {error}") from error
 
