@@ -159,6 +159,16 @@ def test_a_loss_of_ours_is_told() -> None:
     assert mse.endswith("loses to rule")
 
 
+def test_a_measure_of_the_rule_alone_is_told_as_well() -> None:
+    body: dict[str, Any] = {
+        "name": "a", "protocol": "b", "seeds": 1, "published": {},
+        "metrics": summary([{"f1": 0.5}]),
+        "pca": summary([{"f1": 0.4}]),
+        "original_rule": summary([{"f1": 0.3, "f1_at_50": 0.1}]),
+    }  # fmt: skip
+    assert lines(body)[3].split() == ["f1_at_50", "0.100", "[0.100,", "0.100]"]
+
+
 def test_every_recipe_has_its_file() -> None:
     for name in RECIPES:
         assert load_config(Path(name)).model.name

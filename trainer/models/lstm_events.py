@@ -28,9 +28,9 @@ from trainer.models.recurrent import Recurrent
 NARROWEST, WIDEST = math.log(0.05), math.log(20.0)
 """Logarithms of the least and the largest width of a density, in normalised units."""
 FREEDOM = 3.0
-"""Degrees of freedom of the densities (Lange, Little & Taylor, "Robust Statistical Modeling Using
+"""Degrees of freedom of the densities: few, so that outliers pull them little (Lange, Little &
 
-the t Distribution", 1989, find 3 to 4 about right where the tails are not known).
+Taylor, "Robust Statistical Modeling Using the t Distribution", 1989).
 """
 CONTEXT = 10
 """Steps that a forecast looks back at in training, at least."""

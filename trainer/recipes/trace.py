@@ -4,7 +4,7 @@ Stands for a published stacked LSTM (128, 64) that forecasts the next variable a
 between 0 and 1, flags errors above a percentile of those of training and merges what it flagged.
 Its traces are not public and their labels are flawed, so traces are simulated here. Seed s of a
 measurement is the seed of the models and of the trace FIRST + s, machines and all; settings were
-chosen on traces of other seeds.
+chosen on traces of other seeds, where half of the published units did as well.
 
 Threads run at the same time and their records interleave. As in most traces a record tells its
 thread, and the thread is its series. Four threads in one series that nothing tells apart are beyond
