@@ -121,6 +121,8 @@ def lines(body: dict[str, Any]) -> list[str]:
 def _cell(one: dict[str, float] | None) -> str:
     if one is None:
         return ""
+    if math.isnan(one["mean"]):
+        return "-"
     return f"{one['mean']:.3f} [{one['min']:.3f}, {one['max']:.3f}]"
 
 
