@@ -100,12 +100,12 @@ def measured(
 def lines(body: dict[str, Any]) -> list[str]:
     """One recipe and protocol as lines of a terminal; a loss of ours is marked."""
     columns = [("ours", body["metrics"]), ("pca", body["pca"]), ("rule", body["original_rule"])]
-    head = "".join(f"{name:>25}" for name, _ in columns)
+    head = "".join(f"{name:>27}" for name, _ in columns)
     found = [f"{body['name']}, {body['protocol']}, {body['seeds']} seeds"]
     found.append(f"  {'':<22}{head}{'published':>12}")
     for name in dict.fromkeys(name for _, measures in columns for name in measures):
         mine = body["metrics"].get(name)
-        cells = "".join(f"{_cell(measures.get(name)):>25}" for _, measures in columns)
+        cells = "".join(f"{_cell(measures.get(name)):>27}" for _, measures in columns)
         published = body["published"].get(name)
         lost = [
             other
