@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stream_detector.bundle import Registry
+from stream_detector.bundle import BundleError, Registry
 from stream_detector.config import ConfigError
 from stream_detector.core.levels import fuse, level_of, transformed
 from tests.unit.trainer_cases import fleet, quick, series, wave
@@ -23,6 +23,8 @@ from trainer.preprocess import Run, fit_scaling, normalised_windows, split, stre
 from trainer.train import Trained, publish, train
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 
@@ -279,3 +281,17 @@ def test_no_window_is_cut_across_a_break() -> None:
     every = windows.take(np.arange(len(windows)))
     assert np.ptp(every, axis=1).max() < 0.1
     assert len(windows) == (1000 - 59) + (400 - 59)
+
+
+def test_the_same_bundle_may_be_published_twice_and_no_other_of_its_version(
+    tmp_path: Path,
+) -> None:
+    created = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+    trained = train(fleet(800), quick(epochs=1), quiet=True, now=created)
+    registry = Registry(tmp_path / "registry")
+    version = publish(trained, registry)
+    assert publish(trained, registry) == version
+    other = msgspec.structs.replace(trained.manifest, model="another")
+    with pytest.raises(BundleError, match="exists already"):
+        registry.publish(other, trained.files)
+    assert registry.versions() == [version]
