@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import signal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,21 +12,11 @@ from tests.pipeline.recipe_case import cheaper, opened
 from trainer.recipes.correlated_channels import NAMES, Plant, spoilt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 QUICK = {"device": "cpu", "threads": 1}
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """`replay` listens to signals; the tests go on with those that were there."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 FIRST = dt.date(1959, 1, 1)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
 from tests.pipeline.recipe_case import cheaper, opened
 from trainer.recipes.trace import FEATURES
 from trainer.recipes.trace_simulation import Records, csv_lines, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 CLEAN, FAULTY = 1500, 700
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """`replay` listens to signals; the tests go on with those that were there."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 def written(path: Path, traces: Sequence[Records]) -> Path:

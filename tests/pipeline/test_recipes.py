@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +18,9 @@ from trainer.recipes import RECIPES, heartbeat, prices, synthetic
 from trainer.recipes.runner import lines, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 QUICK = {"device": "cpu", "threads": 1}
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """`replay` listens to signals; the tests go on with those that were there."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 def beats(n: int, seed: int, wide: int | None = None) -> NDArray[np.float64]:

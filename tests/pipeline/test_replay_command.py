@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ from trainer.threshold_config import ThresholdChoice
 from trainer.train import publish, train
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 LEARNT, STEPS = 1500, 600
@@ -65,15 +63,6 @@ def data(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> Path:
     path = tmp_path_factory.mktemp("data") / "samples.ndjson"
     path.write_bytes(b"\n".join(lines) + b"\n")
     return path
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """The command listens to signals; the tests go on with those that were there."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 def replay(*arguments: object) -> int:

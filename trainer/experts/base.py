@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USUAL = 0.99
 """A score counts in the blame by how far it is beyond this quantile of the training windows."""
-NARROWEST = 16
-"""Columns of a matrix at least, the rest zeros: products with few columns take another way through
-
-a CPU's vector units, on which a row's last bits depend on its place among the others.
-"""
 
 
 class Family(nn.Module):
@@ -54,7 +48,3 @@ class Family(nn.Module):
         """Fit the usual size of each score; the last step of `prepare`."""
         found = torch.cat([self(part)[0] for part in torch.split(windows, 1024)])
         self.usual.copy_(found.quantile(USUAL, dim=0).clamp_min(1e-9))
-
-
-def widened(matrix: Tensor) -> Tensor:  # [D, C] -> [D, max(C, 16)]
-    return pad(matrix, (0, max(0, NARROWEST - matrix.shape[1])))

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from stream_detector.bundle import WINDOW
-from trainer.experts.base import Family, widened
+from trainer.experts.base import Family
+from trainer.padding import padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ class Hotelling(Family):
         self.mean = nn.Buffer(torch.zeros(features))
         self.width = nn.Buffer(torch.ones(features))
         self.middle = nn.Buffer(torch.zeros(len(self.places), features))
-        eye = widened(torch.eye(features))
+        eye = padded(torch.eye(features))
         self.precision = nn.Buffer(eye.repeat(len(self.places), 1, 1))  # [columns, F, F or more]
         self.inner = nn.Buffer(torch.ones(len(self.places), features))  # their diagonals
 
@@ -97,7 +98,7 @@ class Hotelling(Family):
                 covariance = self._deflated(windows, covariance)
             covariance += RIDGES[place] * torch.eye(self.features, dtype=torch.float64)
             precision = torch.linalg.inv(covariance)
-            self.precision[column] = widened(precision.float())
+            self.precision[column] = padded(precision.float())
             self.inner[column] = precision.diagonal().clamp_min(1e-12)
         self.learn_usual(windows)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainer.experts.base import Family, widened
+from trainer.experts.base import Family
+from trainer.padding import padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,9 @@ class Innovation(Family):
     def __init__(self, columns: Sequence[str], features: int) -> None:
         super().__init__(columns, features)
         self.features, self.recent = features, RECENT
-        self.weight = nn.Buffer(widened(torch.zeros(features * (RECENT + 1), features)))
+        self.weight = nn.Buffer(padded(torch.zeros(features * (RECENT + 1), features)))
         self.level = nn.Buffer(torch.zeros(features))
-        self.precision = nn.Buffer(widened(torch.eye(features)))
+        self.precision = nn.Buffer(padded(torch.eye(features)))
         self.inner = nn.Buffer(torch.ones(features))  # its diagonal
 
     def past(self, x: Tensor) -> Tensor:  # [B, 60, F] -> [B, 6 F]
@@ -61,8 +62,8 @@ class Innovation(Family):
         covariance = error.t() @ error / len(error)
         covariance += FLOOR**2 * torch.eye(self.features, dtype=covariance.dtype)
         precision = torch.linalg.inv(covariance)
-        self.weight.copy_(widened(weight.float()))
+        self.weight.copy_(padded(weight.float()))
         self.level.copy_(level - center @ weight)
-        self.precision.copy_(widened(precision.float()))
+        self.precision.copy_(padded(precision.float()))
         self.inner.copy_(precision.diagonal())
         self.learn_usual(windows)

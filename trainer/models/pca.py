@@ -15,15 +15,10 @@ from torch import Tensor, nn
 
 from stream_detector.config import Count, Section
 from trainer.models.base import ClosedForm
+from trainer.padding import padded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-NARROWEST = 16
-"""Columns of the basis at least, the rest zeros: products with one or two columns take another way
-
-through a CPU's vector units, on which a row's last bits depend on its place among the others.
-"""
 
 
 class Options(Section, frozen=True, kw_only=True):
@@ -70,5 +65,4 @@ class Pca(ClosedForm):
             kept = int((share < self.variance).sum().item()) + 1
         self.mean.copy_(mean)
         basis = directions[:, : min(kept, size - 1)].to(self.mean.dtype)
-        narrow = max(0, NARROWEST - basis.shape[1])
-        self.basis = nn.Buffer(nn.functional.pad(basis, (0, narrow)))
+        self.basis = nn.Buffer(padded(basis))
