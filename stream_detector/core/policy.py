@@ -7,6 +7,8 @@ from dataclasses import dataclass
 SECOND = 1000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
+REGIME_STEPS = 120
+"""An episode that becomes the new normal lasts at least so many steps of its series."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stream_detector.core.calibration import MEMORY, prior
 from stream_detector.core.clock import FOREVER, NEVER, PartitionClock
 from stream_detector.core.resample import Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from stream_detector.core.episode import Episode
     from stream_detector.core.transforms import Transforms
@@ -54,9 +55,12 @@ class Slab:
     excess: NDArray[np.float32]  # [R, X] newest tail excess of each expert; NaN before the first
     location: NDArray[np.float64]  # [R] of the transformed score
     deviation: NDArray[np.float64]  # [R]
-    scored: NDArray[np.int32]  # [R] scores that location and deviation have seen
-    threshold: NDArray[np.float32]  # [R] level, of a bound the newest; infinite before the first
-    bound: NDArray[np.float32]  # [R] score that raises an alarm; infinite where a level does
+    scored: NDArray[np.int32]  # [R] scores so far
+    memory: NDArray[np.void]  # [R] what they have taught
+    promised: NDArray[np.float32]  # [R] alarms a score that are accepted; NaN where none is told
+    wanted: NDArray[np.float32]  # [R] level that raises an alarm; NaN where none is told
+    bound: NDArray[np.float32]  # [R] score that raises an alarm; infinite where none is told
+    threshold: NDArray[np.float32]  # [R] level that raised one last; infinite before the first
     level: NDArray[np.float32]  # [R] newest; NaN before the first
     score: NDArray[np.float32]  # [R] newest
     above: NDArray[np.uint16]  # [R] samples in a row above the threshold, outside episodes
@@ -92,9 +96,9 @@ class Slab:
         self.inputs = [np.empty((0, h, features)) for h in transforms.lookback]  # [R, h, F] each
         self.pool = LearningPool(features)
 
-    def _layout(self) -> dict[str, tuple[type[np.generic], tuple[int, ...], float]]:
+    def _layout(self) -> dict[str, tuple[DTypeLike, tuple[int, ...], Any]]:
         f, s, c, x = self.features, len(self.scales), len(self.coarse), len(self.smoothing)
-        resampled: dict[str, tuple[type[np.generic], tuple[int, ...], float]] = {
+        resampled: dict[str, tuple[DTypeLike, tuple[int, ...], Any]] = {
             "bucket": (np.int64, (), NEVER),
             "bucket_value": (np.float64, (f,), 0),
             "bucket_count": (np.int64, (), 0),
@@ -119,8 +123,11 @@ class Slab:
             "location": (np.float64, (), 0),
             "deviation": (np.float64, (), 1),
             "scored": (np.int32, (), 0),
-            "threshold": (np.float32, (), np.inf),
+            "memory": (MEMORY, (), prior(1.0, 1.0, 1.0)[0]),
+            "promised": (np.float32, (), np.nan),
+            "wanted": (np.float32, (), np.nan),
             "bound": (np.float32, (), np.inf),
+            "threshold": (np.float32, (), np.inf),
             "level": (np.float32, (), np.nan),
             "score": (np.float32, (), np.nan),
             "above": (np.uint16, (), 0),
