@@ -51,6 +51,9 @@ CONTROLLED = 720
 """Scores before corrections are driven."""
 QUIET = 60
 """Scores below a height that end a cluster above it; a window's length."""
+LONG = 240
+"""Scores after which a cluster above a rung counts again. In the midst of scores that are high for
+half of each day one cluster begins a day, as above a height that is rare: this tells them apart."""
 OUTLIER = 5.0
 """A cluster so many mean excesses above its height is an anomaly: it teaches nothing."""
 LASTING = 720
@@ -163,8 +166,8 @@ def _follow(memory: NDArray[np.void], height: int, quiet: int) -> _Clusters:
         begun = memory["begun"] > 0
     else:
         begun = there & (~was | (since + first >= quiet))
-        if height == RARE:  # a cluster without end counts again every so many scores
-            begun |= there & was & (age > FIRST)
+        if height != ANCHOR:
+            begun |= there & was & (age > LONG)
     silent = np.where(there, BLOCK - 1 - last, since + BLOCK)
     ended = was & (begun | (~there & (silent >= quiet)))
     top = memory["top"]
