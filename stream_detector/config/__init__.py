@@ -21,7 +21,7 @@ from stream_detector.config.kinds import (
     milliseconds,
 )
 from stream_detector.config.reading import load_yaml, parse_yaml
-from stream_detector.config.rules import Episodes, ThresholdRule, Time
+from stream_detector.config.rules import Episodes, MinDeviation, ThresholdRule, Time
 from stream_detector.config.streams import Fields, Input, Kafka, Output
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Input",
     "Kafka",
     "Limits",
+    "MinDeviation",
     "ModelRoute",
     "Output",
     "Positive",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
-from stream_detector.config.kinds import Count, Duration, Positive, Section, Share
+from stream_detector.config.kinds import Count, Duration, Positive, Section, Share, Text
 
 
 class ThresholdRule(Section, frozen=True, kw_only=True):
@@ -58,12 +59,57 @@ class Time(Section, frozen=True, kw_only=True):
     ] = "30m"
 
 
+class MinDeviation(Section, frozen=True, kw_only=True):
+    """How far the observed must be from the expected; all that is set must hold of one feature."""
+
+    absolute: Annotated[
+        dict[Text, Positive],
+        Meta(description="Feature -> least deviation in the input's units; others need none."),
+    ] = msgspec.field(default_factory=dict)
+    relative: Annotated[
+        Positive | None,
+        Meta(
+            description="Least deviation as a share of the expected value, or of the series' "
+            "spread where that is larger."
+        ),
+    ] = None
+
+
 class Episodes(Section, frozen=True, kw_only=True):
     min_length: Annotated[
         Count, Meta(description="Consecutive samples above the threshold that open an episode.")
     ] = 1
     quiet_period: Annotated[
-        Count, Meta(description="Samples below the threshold in a row that close an episode.")
+        Count,
+        Meta(
+            description="Samples below the threshold in a row that close an episode; anomalies "
+            "that lie closer together are one."
+        ),
+    ] = 60
+    close_below: Annotated[
+        Share | None,
+        Meta(
+            description="An episode also closes when its score falls below this share of its own "
+            "peak, and opens anew only above it; null: never."
+        ),
+    ] = None
+    peak_half_life: Annotated[
+        Count, Meta(description="Samples after which half of that peak is left.")
+    ] = 400
+    direction: Annotated[
+        Literal["both", "above", "below"],
+        Meta(description="Where the observed must lie of the expected to open an episode."),
+    ] = "both"
+    min_deviation: Annotated[
+        MinDeviation,
+        Meta(description="How far it must lie, in one feature at least, to open an episode."),
+    ] = MinDeviation()
+    flatline_after: Annotated[
+        Annotated[int, Meta(ge=2, le=65535)] | None,
+        Meta(
+            description="Samples with the very same value that open a flatline of a feature that "
+            "normally moves, if they are 5 times as many as it is used to; null: never."
+        ),
     ] = 60
     update_every: Annotated[
         Duration,
@@ -79,6 +125,9 @@ class Episodes(Section, frozen=True, kw_only=True):
             "and for 10 of its steps."
         ),
     ] = "1h"
+    silence: Annotated[
+        bool, Meta(description="Whether that silence of a series is an episode of its own.")
+    ] = True
     regime_change_after: Annotated[
         Duration,
         Meta(

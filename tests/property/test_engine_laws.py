@@ -61,7 +61,8 @@ def stream(
     rng = np.random.default_rng(seed)
     names = [f"s{i}" for i in range(5)]
     series, times, rows = [], [], []
-    stuck, latest = np.zeros(features), dict[str, NDArray[np.float64]]()
+    stuck = np.zeros(features)
+    latest: dict[str, NDArray[np.float64]] = {}
     for minute in range(minutes):
         for at, name in enumerate(names):
             fate = rng.random()

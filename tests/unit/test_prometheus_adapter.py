@@ -11,11 +11,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from stream_detector.adapters.prometheus import (
-    SCORE_EDGES,
-    BulkHistogram,
-    PrometheusTelemetry,
-)
+from stream_detector.adapters.prometheus import SCORE_EDGES, PrometheusTelemetry
+from stream_detector.adapters.prometheus.histogram import BulkHistogram
 from stream_detector.ports import Progress
 from stream_detector.records import (
     AnomalyEvent,
@@ -179,6 +176,7 @@ def test_a_turn_moves_everything_that_it_carries(
     assert value("event_latency_seconds_count") == 6
     assert value("event_latency_seconds_sum") == pytest.approx(2 * 4.02)
     assert value("dead_letters_total", reason="malformed") == 2
+    assert value("episodes_suppressed_total", reason="deviation") == 3
     assert value("stage_seconds_sum", stage="decode") == pytest.approx(0.004)
     assert value("series", state="mature") == 5
     assert value("series", state="warming") == 0
