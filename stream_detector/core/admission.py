@@ -71,7 +71,9 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     untimed = arrivals.latest[order] == ANY_TIME
     odd = time <= before
     odd |= untimed & (before != NEVER) & (time - before > policy.max_jump)
-    odd |= np.isnan(values).any(axis=1)
+    missing = np.isnan(values)
+    holed = missing.any(axis=1)
+    odd |= holed
     careful = np.zeros(len(segments), np.bool_)
     careful[segments.of[odd]] = True
 
@@ -107,7 +109,7 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     silence = np.where(previous == NEVER, 0, np.maximum(time - previous, idle))
     runs = None
     if policy.flatline_after is not None:
-        runs = advance(slab, accepted, filled, np.isnan(values[kept]))
+        runs = advance(slab, accepted, filled, missing[kept] if holed.any() else None)
 
     slab.late[segments.row[~careful]] = 0
     slab.held[segments.row[~careful]] = 0

@@ -32,27 +32,30 @@ def advance(
     slab: Slab,
     segments: Segments,  # of m
     values: NDArray[np.float64],  # [m, F] without holes
-    held: NDArray[np.bool_],  # [m, F] the value of the sample before stands in: no evidence
+    held: NDArray[np.bool_] | None,  # [m, F] the value of the sample before stands in: no evidence
 ) -> Runs:
     """Count on from each row's newest values, which are still those before these samples."""
     rows, of = segments.row, segments.of
     moved = values != segments.previous(values, slab.last[rows])
     before = slab.same[rows].astype(np.int64)  # [u, F]
     if moved.all():
-        length = np.ones(values.shape, np.int64)
-        varied = np.ones(len(rows), np.bool_)
-    else:
-        index = np.arange(len(of))[:, None]
-        start = segments.start[of][:, None]
-        since = np.maximum.accumulate(np.where(moved, index, -1), axis=0)  # newest move
-        fresh = since >= start
-        counted = np.cumsum(~moved & ~held, axis=0)
-        base = np.where(fresh, since, start)
-        repeats = counted - np.take_along_axis(counted, base, axis=0)
-        first = ~moved[segments.start] & ~held[segments.start]  # the start itself counts
-        length = repeats + np.where(fresh, 1, (before + first)[of])
-        length = np.minimum(length, LONGEST)
-        varied = np.logical_and.reduceat(moved.all(axis=1), segments.start)
+        ended = np.ones(values.shape, np.int64)
+        ended[segments.start] = before
+        slab.same[rows] = 1
+        length = np.broadcast_to(np.int64(1), values.shape)
+        return Runs(values, moved, length, ended, np.ones(len(rows), np.bool_))
+    counts = ~moved if held is None else ~moved & ~held
+    index = np.arange(len(of))[:, None]
+    start = segments.start[of][:, None]
+    since = np.maximum.accumulate(np.where(moved, index, -1), axis=0)  # newest move
+    fresh = since >= start
+    counted = np.cumsum(counts, axis=0)
+    base = np.where(fresh, since, start)
+    repeats = counted - np.take_along_axis(counted, base, axis=0)
+    first = counts[segments.start]  # the start itself counts
+    length = repeats + np.where(fresh, 1, (before + first)[of])
+    length = np.minimum(length, LONGEST)
+    varied = np.logical_and.reduceat(moved.all(axis=1), segments.start)
     ended = np.where(moved, segments.previous(length, before), 0)
     slab.same[rows] = length[segments.last]
     return Runs(values, moved, length, ended, varied)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
 from stream_detector.bundle import Tail
 from stream_detector.core.engine import Engine, Result
-from stream_detector.core.episodes.gates import is_logarithmic
+from stream_detector.core.episode import Episode, Now, Window
+from stream_detector.core.episodes.gates import Peaks, is_logarithmic
 from stream_detector.core.policy import DAY, HOUR, Policy
+from stream_detector.core.serving import Serving
 from stream_detector.core.slab import WINDOW
 from stream_detector.records import NO_OFFSET, AnomalyEvent, Batch, Kind, Partition, Status
 from tests.fakes import batch, cut, model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 STEP = 60_000
 KNOWN = {"s": (0.0, 1.0)}
@@ -54,7 +61,6 @@ def anomalies(values: list[float], policy: Policy, **options: object) -> list[An
 
 
 class TestPeak:
-    values = [*noise(150), *[60.0] * 10, *[float(9 + x) for x in noise(90, 1)]]  # noqa: RUF012
     policy = replace(LEVEL, close_below=0.3, peak_half_life=10_000, flatline_after=None)
 
     def test_an_episode_ends_at_a_share_of_its_peak_while_the_level_is_still_high(self) -> None:
@@ -77,23 +83,33 @@ class TestPeak:
         assert result.verdicts[0].anomalous[150:200].all()
 
     def test_only_a_score_above_the_share_of_the_peak_opens_anew(self) -> None:
-        values = [*noise(150), 1000.0, *noise(30, 1), 100.0, *noise(30, 2), 2000.0]
+        values = [*noise(150), 90.0, *noise(30, 1), 30.0, *noise(30, 2), 95.0]
         policy = replace(self.policy, close_below=0.9)
         starts = [event.at // STEP for event in anomalies(values, policy)]
         assert starts == [150, 212]
 
     def test_a_peak_fades_with_its_half_life(self) -> None:
-        values = [*noise(150), 1000.0, *noise(70, 1), 20.0, *noise(9, 2)]
-        kept = replace(self.policy, close_below=0.5)
-        faded = replace(kept, peak_half_life=2)
-        assert 221 not in [event.at // STEP for event in anomalies(values, kept)]
-        assert 221 in [event.at // STEP for event in anomalies(values, replace(faded))] or (
-            len(anomalies(values, faded)) > len(anomalies(values, kept))
-        )
+        values = [*noise(150), 90.0, *noise(100, 1), 30.0]
+        kept = replace(self.policy, close_below=0.9)
+        assert [e.at // STEP for e in anomalies(values, kept)] == [150]
+        faded = anomalies(values, replace(kept, peak_half_life=20))
+        assert 251 in [event.at // STEP for event in faded]
 
     def test_logarithms_are_compared_on_their_natural_scale(self) -> None:
-        experts = model().bundle.manifest.experts
-        assert not is_logarithmic(experts)
+        plain = model().bundle.manifest.experts
+        tail = Tail(at=1.0, excess=1.0, shape="log")
+        logs = [msgspec.structs.replace(expert, tail=tail) for expert in plain]
+        assert is_logarithmic(logs)
+        assert not is_logarithmic([*logs[:1], *plain[1:]])
+        slab = Serving(model(), LEVEL).slab()
+        row = slab.add("s")
+        window, now = Window(1, 0, 0, {}, {}), Now(0, 0, 5.0, 9.0, 1000, {})
+        episode = Episode(Kind.ANOMALY, 0, window, now)
+        for logarithmic, falls in ((True, True), (False, False)):
+            peaks = Peaks(slab, replace(LEVEL, close_below=0.1), logarithmic=logarithmic)
+            assert not peaks.fell(row, episode, 9.0, 1)
+            # A third less as a logarithm is 20 times less of the score.
+            assert peaks.fell(row, replace(episode), 6.0, 2) is falls
 
 
 def test_a_quiet_period_of_one_ends_an_episode_with_the_first_calm_sample() -> None:
@@ -113,9 +129,6 @@ def test_an_anomaly_within_the_windows_of_one_that_is_over_is_found_and_says_so(
     assert (150, False) in found
     assert (181, True) in found
     assert (382, False) in found
-    assert all(
-        event.body()["contaminated"] is event.contaminated for event in anomalies(values, policy)
-    )
 
 
 @pytest.mark.parametrize(
@@ -137,9 +150,6 @@ def test_a_filter_holds_an_anomaly_back_and_counts_it_once(
     assert not result.events
     assert result.suppressed == {reason: 1}
     assert not result.verdicts[0].anomalous.any()
-    assert len(anomalies([*noise(150), *[-2 * value] * 5], policy)) == (
-        reason == "direction" or (value > 0 and "direction" not in changes)
-    )
 
 
 def test_an_anomaly_that_was_held_back_opens_with_the_first_sample_that_passes() -> None:
@@ -263,9 +273,13 @@ class TestSilence:
         made = engine()
         made.process([samples(noise(30))])
         [slab] = made._slabs.values()
-        looked = []
-        rows = slab.rows_in_use
-        monkeypatch.setattr(slab, "rows_in_use", lambda: looked.append(1) or rows())
+        looked, rows = [], slab.rows_in_use
+
+        def look() -> NDArray[np.int64]:
+            looked.append(1)
+            return rows()
+
+        monkeypatch.setattr(slab, "rows_in_use", look)
         for minute in range(30, 150):
             made.process([samples([0.0], minute)])
         assert len(looked) <= 3
@@ -285,18 +299,10 @@ def test_a_lasting_anomaly_ends_as_a_regime_that_closes_when_the_series_is_matur
     assert regime[1][1] >= 330 + 120
 
 
-def test_calm_series_raise_no_other_kind_in_a_month() -> None:
+def test_calm_series_raise_no_other_kind_in_ten_days() -> None:
     rng = np.random.default_rng(5)
     count = 10 * DAY // STEP
     smooth = np.round(rng.normal(size=count).cumsum() * 0.05, 1) * 0.02 + rng.normal(size=count)
     result = engine(Policy(level=50.0)).process([samples(np.round(smooth, 1).tolist())])
     assert count > WINDOW
     assert not [e for e in result.events if e.kind is not Kind.ANOMALY]
-
-
-def test_tails_of_logarithms_are_told_by_the_bundles_experts() -> None:
-    experts = model().bundle.manifest.experts
-    tail = Tail(at=1.0, excess=1.0, slope=1.0, shape="log")
-    for expert in experts:
-        object.__setattr__(expert, "tail", tail)
-    assert is_logarithmic(experts)

@@ -159,6 +159,7 @@ def test_a_turn_moves_everything_that_it_carries(
                 outcomes={"accepted": 8, "late": 1},
                 scores=[scores([0.1, 0.2]), scores([0.3], scale=6)],
                 events=[an_event(), an_event(series="pump-8"), an_event(Status.CLOSED)],
+                suppressed={"deviation": 3},
                 event_latencies=[0.02, -0.5, 4.0],
                 rejected=[Rejected(Reason.MALFORMED, "bad JSON", record)],
                 stages={"decode": 0.002, "engine": 0.01},

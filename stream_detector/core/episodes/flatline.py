@@ -59,8 +59,8 @@ class Flatlines:
             self._learn(segments, runs, first)
         longest = slab.longest[rows].astype(np.int64)  # [u, F]
         due: NDArray[np.bool_] = np.any(runs.ended[segments.start] > longest, axis=1)
-        some = np.flatnonzero(~runs.varied[segments.of])  # [k]
-        if len(some):
+        if not runs.varied.all():
+            some = np.flatnonzero(~runs.varied[segments.of])  # [k]
             of = segments.of[some]
             normal = longest[of]
             matters = runs.length[some] >= np.maximum(self._after, TIMES * normal)
