@@ -104,12 +104,12 @@ class TestPeak:
         slab = Serving(model(), LEVEL).slab()
         row = slab.add("s")
         window, now = Window(1, 0, 0, {}, {}), Now(0, 0, 5.0, 9.0, 1000, {})
-        episode = Episode(Kind.ANOMALY, 0, window, now)
         for logarithmic, falls in ((True, True), (False, False)):
+            episode = Episode(Kind.ANOMALY, 0, window, now)
             peaks = Peaks(slab, replace(LEVEL, close_below=0.1), logarithmic=logarithmic)
             assert not peaks.fell(row, episode, 9.0, 1)
             # A third less as a logarithm is 20 times less of the score.
-            assert peaks.fell(row, replace(episode), 6.0, 2) is falls
+            assert peaks.fell(row, episode, 6.0, 2) is falls
 
 
 def test_a_quiet_period_of_one_ends_an_episode_with_the_first_calm_sample() -> None:

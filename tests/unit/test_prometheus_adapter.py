@@ -177,7 +177,7 @@ def test_a_turn_moves_everything_that_it_carries(
     assert value("event_latency_seconds_count") == 6
     assert value("event_latency_seconds_sum") == pytest.approx(2 * 4.02)
     assert value("dead_letters_total", reason="malformed") == 2
-    assert value("episodes_suppressed_total", reason="deviation") == 3
+    assert value("episodes_suppressed_total", reason="deviation") == 6
     assert value("stage_seconds_sum", stage="decode") == pytest.approx(0.004)
     assert value("series", state="mature") == 5
     assert value("series", state="warming") == 0

@@ -142,6 +142,7 @@ class Tracker:
         slab.above[row] = run
         if waiting is not None:
             waiting.now = self._words.now(i, samples)
+            waiting.window = self._words.window(row, i, samples) or waiting.window
             if waiting.now.scored < MATURE or np.isnan(waiting.now.level):
                 return []
             slab.above[row] = 0
