@@ -70,6 +70,7 @@ class Slab:
     same: NDArray[np.uint16]  # [R, F] samples in a row with the newest value
     longest: NDArray[np.uint16]  # [R, F] of such runs, as far as they are normal
     moves: NDArray[np.uint8]  # [R, F] samples that brought another value, while this was learnt
+    rests: NDArray[np.bool_]  # [R, F] it was zero at times, while this was learnt
     watched: NDArray[np.uint8]  # [R] samples that this was learnt from
 
     # Only where samples are resampled:
@@ -145,6 +146,7 @@ class Slab:
             "same": (np.uint16, (f,), 0),
             "longest": (np.uint16, (f,), 0),
             "moves": (np.uint8, (f,), 0),
+            "rests": (np.bool_, (f,), 0),
             "watched": (np.uint8, (), 0),
             **(resampled if self.transforms.grid else {}),
         }
