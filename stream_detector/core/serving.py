@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.core import levels as lv
-from stream_detector.core.calibration import MATURE, RENEWED, Heights, Rules, prior, settle
+from stream_detector.core.calibration import FIRST, MATURE, RENEWED, Heights, Rules, prior, settle
 from stream_detector.core.clock import NEVER
 from stream_detector.core.policy import DAY, REGIME_STEPS
 from stream_detector.core.slab import KNOWN, LEARNING, LEARNT, Slab
@@ -119,6 +119,7 @@ class Serving:
         slab.deviation[row] = self.table.score_spread[known]
         slab.memory[row] = self.table.memory[known]
         slab.memory["known"][row] = min(slab.memory["known"][row], PRIOR)
+        slab.memory["learnt"][row] = max(slab.memory["learnt"][row], FIRST)
         slab.scored[row] = max(int(self.table.score_count[known]), MATURE)
         self._set_limits(slab, row, known)
 

@@ -38,11 +38,10 @@ def test_a_level_and_its_z_are_one_and_levels_rise_with_z(
     for level in wanted:
         z = one.at_level(np.array([level]))
         np.testing.assert_allclose(one.level(z), level, rtol=1e-6, atol=1e-6)
-    grid = np.linspace(-50, 200, 500)
-    level = one.level(grid, np.zeros(500, np.int64))
-    assert (np.diff(level) >= 0).all()
-    assert level.min() >= 0
-    assert level.max() <= TOP_LEVEL
+    levels = one.level(np.linspace(-50, 200, 500), np.zeros(500, np.int64))
+    assert (np.diff(levels) >= 0).all()
+    assert levels.min() >= 0
+    assert levels.max() <= TOP_LEVEL
 
 
 @given(heights(), st.floats(1e-9, 1), st.floats(1e-9, 1))

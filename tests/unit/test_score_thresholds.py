@@ -100,7 +100,7 @@ def test_the_next_smaller_score_raises_no_alarm() -> None:
 
 
 def test_an_alarm_teaches_nothing_and_a_score_below_the_bound_does() -> None:
-    values = np.concatenate([noise(300), np.full(60, 3.0)])
+    values = np.concatenate([noise(300), np.full(180, 3.0)])
     usual, alarmed = (
         engine(Policy(error=bound), known=KNOWN) for bound in (1e6, scores(values)[-1])
     )

@@ -68,7 +68,8 @@ def test_the_realised_tail_on_fresh_normal_data_is_near_the_promised_one() -> No
 def test_beyond_what_was_seen_the_tail_is_extrapolated_sensibly() -> None:
     result = calibrated([RunScores(0, noise(6000, 0, 1.0))])
     fresh = levels_of(result, noise(400_000, 5, 1.0), 0)
-    assert 0.2 < float((fresh >= 3.5).mean()) / 10.0**-3.5 < 5
+    # An exponential tail beyond four days of scores: these, the logarithm of a sum, fall faster.
+    assert 0.05 < float((fresh >= 3.5).mean()) / 10.0**-3.5 < 3
 
 
 def test_experts_are_weighted_so_that_their_tails_count_alike() -> None:

@@ -2,11 +2,11 @@
 
 from stream_detector.core.calibration.heights import Heights
 from stream_detector.core.calibration.judge import Judged, Limits, Rules, State, judge
-from stream_detector.core.calibration.lesson import MATURE, RENEWED, Terms, prior
+from stream_detector.core.calibration.lesson import FIRST, MATURE, RENEWED, Terms, prior
 from stream_detector.core.calibration.memory import MEMORY, settle
 
 __all__ = [
-    "MATURE", "MEMORY", "RENEWED",
+    "FIRST", "MATURE", "MEMORY", "RENEWED",
     "Heights", "Judged", "Limits", "Rules", "State", "Terms",
     "judge", "prior", "settle",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """z -> level, and the z that a budget or a level asks for.
 
 The rate at which clusters begin above z falls log-linearly from the anchor to the first rung, to
-the second, and beyond. A level is -log10 of the tail probability: 3% at the anchor, and above it
-in proportion to that rate.
+the second, and beyond. A level is -log10 of the tail probability: known at the anchor and at the
+first rung, and above that in proportion to the rate.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Heights:
     rarest: NDArray[np.float64]
     slope: NDArray[np.float64]  # z that divides the rate by e, beyond the second rung
     excess: NDArray[np.float64]  # the unit of what control adds
+    share: NDArray[np.float64]  # of the scores, at the first rung
 
     @classmethod
     def of(cls, memory: NDArray[np.void]) -> Heights:
@@ -68,7 +69,9 @@ class Heights:
         step = usual * stretched(news, np.full(len(usual), np.log(STEP))) + excess * rarest
         step = np.maximum(step, 0.3 * excess)
         slope = 0.5 * (step / np.log(STEP) + usual)
-        return cls(anchor, rate, rare, rare + step, slope, excess)
+        most = ANCHOR_SHARE * RARE_RATE / rate  # clusters don't grow with their height
+        share = np.clip(memory["rare_share"].astype(np.float64), RARE_RATE / 2, most)
+        return cls(anchor, rate, rare, rare + step, slope, excess, share)
 
     def at_rate(self, rate: NDArray[np.float64]) -> NDArray[np.float64]:
         """z above which clusters begin so often; at least the anchor. `rate` [n], above 0."""
@@ -82,7 +85,7 @@ class Heights:
 
     def _knots(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Levels of the rungs."""
-        rare = ANCHOR_LEVEL + np.log(self.rate / RARE_RATE) / _LN10
+        rare = -np.log(self.share) / _LN10
         return rare, rare + np.log(STEP) / _LN10
 
     def level(

@@ -135,8 +135,9 @@ def _advance(
         some = np.flatnonzero(over)
         if len(some):
             _mark(memory, height, of[some], place[some])
-            if height == ANCHOR:
-                memory["over"] += np.bincount(of[some], minlength=len(rows)).astype(np.uint8)
+            name = {ANCHOR: "over", RARE: "at_rare"}.get(height)
+            if name:
+                memory[name] += np.bincount(of[some], minlength=len(rows)).astype(np.uint8)
     if rules.run > 1:
         calls = _in_a_row(memory, calls, of, begin, ends, rules.run)
     some = np.flatnonzero(calls)

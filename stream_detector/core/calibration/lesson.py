@@ -51,6 +51,8 @@ CONTROLLED = 720
 """Scores before corrections are driven."""
 QUIET = 60
 """Scores below a height that end a cluster above it; a window's length."""
+MONTH = 30 * 1440
+"""Scores over which the share of those at the first rung is taken."""
 LONG = 240
 """Scores after which a cluster above a rung counts again. In the midst of scores that are high for
 half of each day one cluster begins a day, as above a height that is rare: this tells them apart."""
@@ -92,6 +94,7 @@ def prior(anchor: float, excess: float, rate: float) -> NDArray[np.void]:  # [1]
     """The record of a series of which nothing is known but what is usual for others."""
     record = np.zeros(1, MEMORY)
     record["anchor"], record["anchor_excess"], record["anchor_rate"] = anchor, excess, rate
+    record["rare_share"] = ANCHOR_SHARE * RARE_RATE / rate / 2  # clusters are shorter up there
     reach_out(record, np.zeros(1, np.int64))
     settle(record)
     return record
@@ -233,7 +236,12 @@ def _first_rung(
     gain = np.maximum(0.2, 1.0 / (1.5 + 0.5 * memory["peaks"])) * excess
     memory["begun_at"] = np.where(begun, rare, memory["begun_at"])
     memory["step_back"] = np.where(begun, gain, memory["step_back"])
-    memory["rare"] = np.where(later & ~lasting, rare + gain * (begun - RARE_RATE * BLOCK), rare)
+    driven = later & ~lasting
+    memory["rare"] = np.where(driven, rare + gain * (begun - RARE_RATE * BLOCK), rare)
+    share = memory["rare_share"]
+    weight = BLOCK / np.minimum(memory["learnt"].astype(np.float64) + FIRST, MONTH)
+    change = weight * (memory["at_rare"] / BLOCK - share)
+    memory["rare_share"] = np.where(driven, share + change, share)
 
 
 def _anchor(

@@ -36,6 +36,7 @@ MEMORY = np.dtype(
         ("anchor_peaks", np.float32),  # peaks that this rests on
         ("anchor_rate", np.float32),  # clusters over it, a score
         ("rare", np.float32),  # z of the first rung
+        ("rare_share", np.float32),  # of the scores, that reach it
         ("excess", np.float32),  # mean excess of cluster peaks over it
         ("peaks", np.float32),  # peaks that this rests on
         ("begun_at", np.float32),  # first rung as its open cluster began
@@ -50,6 +51,7 @@ MEMORY = np.dtype(
         # Of the block that is being filled:
         ("count", np.uint8),
         ("over", np.uint8),  # scores over the anchor
+        ("at_rare", np.uint8),  # scores at the first rung
         ("begun", np.uint8),  # alarms that began
         ("first", np.uint8, _FOUR),  # place of the first score at each height; BLOCK
         ("last", np.int8, _FOUR),  # and of the last; -1
@@ -69,6 +71,6 @@ def settle(memory: NDArray[np.void]) -> None:
 
 
 def clear_block(memory: NDArray[np.void]) -> None:
-    memory["count"] = memory["over"] = memory["begun"] = 0
+    memory["count"] = memory["over"] = memory["at_rare"] = memory["begun"] = 0
     memory["first"], memory["last"] = BLOCK, -1
     memory["top"], memory["sum"], memory["size"] = CLOSED, 0, 0
