@@ -104,15 +104,20 @@ class Fleet:
         elif change == "step":
             value += np.where(at >= self.shifted_at, self.shift, 0)
         season = day + SECOND_HARMONIC * np.sin(2 * DAILY * at + self._second_phase)
-        return self.level + self.scale * (value + self.amplitude * season)
+        value += self.amplitude * season
+        value *= self.scale
+        value += self.level
+        return value
 
     def _noise(self, steps: int) -> NDArray[np.float64]:
         """[steps, S] of variance 1."""
         if self.case.noise == "student":
             drawn = [g.standard_t(FREEDOM, steps) for g in self._generators]
-            shocks = np.stack(drawn, axis=1) / np.sqrt(FREEDOM / (FREEDOM - 2))
         else:
-            shocks = np.stack([g.standard_normal(steps) for g in self._generators], axis=1)
+            drawn = [g.standard_normal(steps) for g in self._generators]
+        shocks: NDArray[np.float64] = np.stack(drawn, axis=1)
+        if self.case.noise == "student":
+            shocks /= np.sqrt(FREEDOM / (FREEDOM - 2))
         if not self.case.correlated:
             return shocks
         shocks *= np.sqrt(1 - CORRELATION**2)
@@ -124,4 +129,6 @@ class Fleet:
 
 
 def between(bounds: tuple[float, float], share: NDArray[np.float64]) -> NDArray[np.float64]:
-    return bounds[0] + (bounds[1] - bounds[0]) * share
+    low, high = bounds
+    result: NDArray[np.float64] = low + (high - low) * share
+    return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.stats import chi2
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from trainer.promise.anomalies import Injected
 
 REACH = 60
-"""An episode may answer an anomaly as long as a window holds some of it: steps behind its end."""
+"""An episode answers an anomaly that it overlaps, or that a window still holds when it opens:
+
+steps behind the anomaly's end."""
 FORGIVEN_WITHIN = STEPS_A_DAY
 """Steps behind a change of level in which an episode of each kind may open on its account."""
 
 
-class Opened(NamedTuple):
-    """One opened episode; the step counts from day 0."""
+class Episode(NamedTuple):
+    """Steps count from day 0; between the first and the last it was raised, then it grew quiet."""
 
     series: int
-    step: int
+    first: int
+    last: int
     kind: str
 
 
@@ -38,6 +41,8 @@ class Budget(NamedTuple):
     band: tuple[float, float]  # realised / promised that is accepted
 
 
+E = TypeVar("E", Episode, "Injected")
+
 BUDGETS = (
     Budget("1 a day", 1.0, 7, (0.8, 1.25)),
     Budget("1 a week", 1 / 7, 30, (0.8, 1.25)),
@@ -46,14 +51,14 @@ BUDGETS = (
 
 
 def forgiven(
-    opened: Sequence[Opened],
+    episodes: Sequence[Episode],
     changed_at: NDArray[np.int64],  # [S]
-) -> list[Opened]:
+) -> list[Episode]:
     """Without the first episode of each kind that a series opens behind its change of level."""
     excused: set[tuple[int, str]] = set()
     left = []
-    for one in sorted(opened, key=lambda each: each.step):
-        late = one.step - int(changed_at[one.series])
+    for one in sorted(episodes, key=lambda each: each.first):
+        late = one.first - int(changed_at[one.series])
         if 0 <= late < FORGIVEN_WITHIN and (one.series, one.kind) not in excused:
             excused.add((one.series, one.kind))
             continue
@@ -61,10 +66,10 @@ def forgiven(
     return left
 
 
-def cell(opened: Sequence[Opened], budget: Budget, series: int, days: int) -> dict[str, Any]:
+def cell(episodes: Sequence[Episode], budget: Budget, series: int, days: int) -> dict[str, Any]:
     """One line of the table: episodes promised and realised from the budget's first day on."""
     at = budget.start * STEPS_A_DAY
-    counted = [one for one in opened if one.step >= at]
+    counted = [one for one in episodes if one.first >= at]
     per_series = np.bincount([one.series for one in counted], minlength=series)
     promised = budget.daily * series * (days - budget.start)
     spread = dispersion(per_series)
@@ -83,7 +88,7 @@ def cell(opened: Sequence[Opened], budget: Budget, series: int, days: int) -> di
         "kept": budget.band[0] <= ratio <= budget.band[1],
         "warm_up": {
             "promised": budget.daily * series * budget.start,
-            "realised": len(opened) - len(counted),
+            "realised": len(episodes) - len(counted),
         },
     }
 
@@ -109,17 +114,14 @@ def poisson(count: int, spread: float = 1.0, confidence: float = 0.95) -> tuple[
     return float(low * spread), float(high * spread)
 
 
-def found(opened: Iterable[Opened], injected: Sequence[Injected]) -> dict[str, Any]:
-    """Anomalies within which, or within a window behind which, an episode opened."""
-    by_series: dict[int, list[int]] = {}
-    for one in sorted(opened, key=lambda each: each.step):
-        by_series.setdefault(one.series, []).append(one.step)
+def found(episodes: Iterable[Episode], injected: Sequence[Injected]) -> dict[str, Any]:
+    """Anomalies that an episode answers; one that was raised already answers without delay."""
+    by_series = _by_series(episodes)
     delays = []
     for anomaly in injected:
-        steps = by_series.get(anomaly.series, [])
-        answers = [step for step in steps if anomaly.first <= step <= anomaly.last + REACH]
+        answers = [one for one in by_series.get(anomaly.series, ()) if _answers(one, anomaly)]
         if answers:
-            delays.append(answers[0] - anomaly.first)
+            delays.append(max(min(one.first for one in answers) - anomaly.first, 0))
     of = len(injected)
     return {
         "found": len(delays),
@@ -133,16 +135,31 @@ def found(opened: Iterable[Opened], injected: Sequence[Injected]) -> dict[str, A
 
 
 def beside(
-    opened: Sequence[Opened], injected: Sequence[Injected], budget: Budget, series: int, days: int
+    episodes: Iterable[Episode],
+    injected: Sequence[Injected],
+    budget: Budget,
+    series: int,
+    days: int,
 ) -> dict[str, Any]:
-    """Episodes that answer no anomaly, from the budget's first day on."""
-    answered = {
-        (one.series, step)
-        for one in injected
-        for step in range(one.first, one.last + REACH + 1)
-    }  # fmt: skip
-    clean = series * (days - budget.start) * STEPS_A_DAY - len(answered)
+    """Episodes that answer no anomaly, from the budget's first day on, and how many may be."""
     at = budget.start * STEPS_A_DAY
-    false = sum(one.step >= at and (one.series, one.step) not in answered for one in opened)
-    promised = budget.daily * clean / STEPS_A_DAY
+    taken = sum(one.last + REACH + 1 - one.first for one in injected)
+    of_series = _by_series(injected)
+    false = sum(
+        one.first >= at
+        and not any(_answers(one, anomaly) for anomaly in of_series.get(one.series, ()))
+        for one in episodes
+    )
+    promised = budget.daily * (series * (days - budget.start) - taken / STEPS_A_DAY)
     return {"promised": promised, "realised": false, "ratio": false / promised}
+
+
+def _answers(one: Episode, anomaly: Injected) -> bool:
+    return one.last >= anomaly.first and one.first <= anomaly.last + REACH
+
+
+def _by_series(some: Iterable[E]) -> dict[int, list[E]]:
+    result: dict[int, list[E]] = {}
+    for one in some:
+        result.setdefault(one.series, []).append(one)
+    return result

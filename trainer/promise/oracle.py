@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.promise.counts import REACH, Opened
+from trainer.promise.counts import REACH, Episode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,16 +19,17 @@ UNUSUAL = 0.05
 """The threshold lies within this share of the largest scores; below, episodes run together."""
 
 
-def openings(
+def runs(
     score: NDArray[np.float32],  # [n, S], NaN where there is none
-    threshold: float,
+    at: float,
     quiet: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # series and step of each
-    """Where an episode opens: a score at the threshold or above, none in `quiet` steps before."""
-    series, step = np.nonzero(score.T >= threshold)
-    first = np.ones(len(step), np.bool_)
-    first[1:] = (np.diff(series) != 0) | (np.diff(step) > quiet)
-    return series[first], step[first]
+) -> NDArray[np.int64]:  # [3, e] series, first and last step of each
+    """A score of `at` or above opens an episode, `quiet` steps without one end it."""
+    series, step = np.nonzero(np.greater_equal(score.T, at))
+    new = np.ones(len(step) + 1, np.bool_)
+    new[1:-1] = (np.diff(series) != 0) | (np.diff(step) > quiet)
+    first, last = new[:-1], new[1:]
+    return np.stack([series[first], step[first], step[last]])
 
 
 def threshold(
@@ -48,15 +49,15 @@ def threshold(
     low, high = 0, number - 1  # ranks
     while low < high:
         middle = (low + high) // 2
-        enough = len(openings(clean, float(unusual[middle]), quiet)[0]) >= wanted * len(usable)
+        enough = runs(clean, float(unusual[middle]), quiet).shape[1] >= wanted * len(usable)
         low, high = (low, middle) if enough else (middle + 1, high)
     return float(unusual[low])
 
 
-def opened(
+def episodes(
     score: NDArray[np.float32], at: float, start: int, quiet: int
-) -> list[Opened]:  # fmt: skip
-    """Episodes of that threshold; steps count from day 0, `start` is that of the first score."""
-    series, step = openings(score, at, quiet)
-    pairs = zip(series.tolist(), step.tolist(), strict=True)
-    return [Opened(number, place + start, "oracle") for number, place in pairs]
+) -> list[Episode]:  # fmt: skip
+    """Those of one threshold; `start` is the step of the first score."""
+    found = runs(score, at, quiet)
+    found[1:] += start
+    return [Episode(series, first, last, "static") for series, first, last in found.T.tolist()]

@@ -35,13 +35,13 @@ def cases(done: Done) -> Iterator[dict[str, Any]]:
     """A cell for each budget."""
     task = done.task
     for budget in counts.BUDGETS:
-        opened = done.opened[budget.name]
+        episodes = done.episodes[budget.name]
         if done.shifted_at is not None:
-            opened = counts.forgiven(opened, done.shifted_at)
+            episodes = counts.forgiven(episodes, done.shifted_at)
         yield {
             "case": task.case.name,
             "start": task.start,
-            **counts.cell(opened, budget, task.setup.series, task.setup.days),
+            **counts.cell(episodes, budget, task.setup.series, task.setup.days),
         }
 
 
@@ -50,20 +50,20 @@ def found(done: Done) -> Iterator[dict[str, Any]]:
     task = done.task
     assert task.anomaly is not None
     for budget in counts.BUDGETS:
-        opened = done.opened[budget.name]
+        episodes = done.episodes[budget.name]
         yield {
             "anomaly": task.anomaly.name,
             "start": task.start,
             "budget": budget.daily,
             "name": budget.name,
             "injected": len(done.injected),
-            **counts.found(opened, done.injected),
+            **counts.found(episodes, done.injected),
             "beside": counts.beside(
-                opened, done.injected, budget, task.setup.series, task.setup.days
+                episodes, done.injected, budget, task.setup.series, task.setup.days
             ),
             "oracle": {
-                "threshold": done.oracle_threshold[budget.name],
-                **counts.found(done.oracle[budget.name], done.injected),
+                "threshold": done.static_threshold[budget.name],
+                **counts.found(done.static[budget.name], done.injected),
             },
         }
 

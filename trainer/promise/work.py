@@ -18,7 +18,7 @@ from trainer.data import Dataset, SeriesData
 from trainer.promise import oracle
 from trainer.promise.anomalies import ANOMALIES, Injection
 from trainer.promise.cases import CASES, LEARNT_DAYS, SEASON, STEPS_A_DAY, Fleet
-from trainer.promise.counts import BUDGETS, Opened
+from trainer.promise.counts import BUDGETS, Episode
 from trainer.promise.remembering import Remembering
 from trainer.recipes.base import changed, seeded
 from trainer.train import in_memory, train
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.bundle import Bundle
+    from stream_detector.records import AnomalyEvent
     from trainer.config import TrainerConfig
     from trainer.promise.anomalies import Anomaly, Injected
     from trainer.promise.cases import Case
@@ -67,11 +68,11 @@ class Task:
 @dataclass(slots=True)
 class Done:
     task: Task
-    opened: dict[str, list[Opened]]  # by the budget's name
+    episodes: dict[str, list[Episode]]  # by the budget's name, as they were opened
     shifted_at: NDArray[np.int64] | None  # [S] step of a change of level that may tell of itself
     injected: list[Injected] = field(default_factory=list)
-    oracle: dict[str, list[Opened]] = field(default_factory=dict)
-    oracle_threshold: dict[str, float] = field(default_factory=dict)
+    static: dict[str, list[Episode]] = field(default_factory=dict)
+    static_threshold: dict[str, float] = field(default_factory=dict)
     cpu: float = 0.0  # s in the engines of all budgets, simulation and training left out
     seconds: float = 0.0
 
@@ -121,7 +122,7 @@ def work(task: Task, load: Load) -> Done:
     model = load(in_memory(train(data, config, quiet=True)))
     done = Done(
         task,
-        {budget.name: [] for budget in BUDGETS},
+        {},
         fleet.shifted_at if task.case.change == "step" else None,
     )
     late = max(budget.start for budget in BUDGETS)
@@ -170,6 +171,7 @@ def _detect(
         engine = Engine(GROUP, Policy(alarm_budget=budget.daily), detailed=detailed)
         engine.serve(GROUP, Model(model.bundle, scorer))
         engines.append((budget, engine))
+    histories = {budget.name: History() for budget in BUDGETS}
     at = 0
     for values in blocks:
         began = time.process_time()
@@ -177,21 +179,42 @@ def _detect(
             scorer.forget()
             for budget, engine in engines:
                 result = engine.process([batch])
-                done.opened[budget.name] += [
-                    Opened(
-                        int(event.series.rpartition("-")[2]),
-                        (event.started_at - DAY_0) // MINUTE,
-                        event.kind.value,
-                    )
-                    for event in result.events
-                    if event.status is Status.OPENED
-                ]
+                for event in result.events:
+                    histories[budget.name].add(event)
                 for detail in result.details:
                     if score is not None:
                         step, series = divmod(detail.batch.origin[detail.place], len(names))
                         score[step, series] = detail.score
         done.cpu += time.process_time() - began
         at += len(values)
+    done.episodes = {name: history.episodes(at) for name, history in histories.items()}
+
+
+class History:
+    """Episodes from their events."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[int, int, str], int | None] = {}  # series, first step, kind -> last
+
+    def add(self, event: AnomalyEvent) -> None:
+        series = int(event.series.rpartition("-")[2])
+        key = series, step_of(event.started_at), event.kind.value
+        if event.status is Status.OPENED:
+            self._last[key] = None
+        elif event.status is Status.CLOSED:
+            quiet = Policy().quiet_period if event.close_reason == "recovered" else 0
+            self._last[key] = max(step_of(event.at) - quiet, key[1])
+
+    def episodes(self, end: int) -> list[Episode]:
+        """In the order in which they were opened; one that was never closed lasts until the end."""
+        return [
+            Episode(series, first, end if last is None else last, kind)
+            for (series, first, kind), last in self._last.items()
+        ]
+
+
+def step_of(time: int) -> int:
+    return (time - DAY_0) // MINUTE
 
 
 def batches(names: list[str], values: NDArray[np.float64], at: int) -> Iterator[Batch]:
@@ -219,5 +242,5 @@ def _static(score: NDArray[np.float32], start: int, done: Done) -> None:
     for budget in BUDGETS:
         wanted = budget.daily / STEPS_A_DAY
         threshold = oracle.threshold(score, done.injected, start, wanted, quiet)
-        done.oracle_threshold[budget.name] = threshold
-        done.oracle[budget.name] = oracle.opened(score, threshold, start, quiet)
+        done.static_threshold[budget.name] = threshold
+        done.static[budget.name] = oracle.episodes(score, threshold, start, quiet)
