@@ -53,9 +53,10 @@ def _each(
         return
     with _one_thread_each():
         # Spawned, since a forked torch may hang on the locks of threads that were not forked.
-        executor = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
+        executor = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,))
         try:
-            futures = {executor.submit(work, tasks[place]): place for place in order}
+            with _deaf_to_interrupts():
+                futures = {executor.submit(work, tasks[place]): place for place in order}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
@@ -70,9 +71,15 @@ def _each(
             executor.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a traceback
-    torch.set_num_threads(1)
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes begun meanwhile stay so: a terminal interrupts all, but one should speak."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer.promise import counts
+from trainer.report import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ def case_rows(body: dict[str, Any]) -> list[list[Any]]:
     return [
         [
             one["case"], one["start"], one["name"], round(one["promised"]), one["realised"],
-            f"{one['ratio']:.2f}", _between(one["interval"]), "yes" if one["kept"] else "NO",
+            one["ratio"], _between(one["interval"]), "yes" if one["kept"] else "NO",
             round(one["warm_up"]["promised"]), one["warm_up"]["realised"],
         ]
         for one in body["cases"]
@@ -92,10 +93,10 @@ def case_rows(body: dict[str, Any]) -> list[list[Any]]:
 def found_rows(body: dict[str, Any]) -> list[list[Any]]:
     return [
         [
-            one["anomaly"], one["start"], one["name"], one["injected"], f"{one['share']:.3f}",
-            _between(one["interval"]), _steps(one["delay_steps"]["median"]),
-            _steps(one["delay_steps"]["p90"]), f"{one['oracle']['share']:.3f}",
-            f"{one['beside']['ratio']:.2f}",
+            one["anomaly"], one["start"], one["name"], one["injected"], one["share"],
+            _between(one["interval"]), one["delay_steps"]["median"],
+            one["delay_steps"]["p90"], one["oracle"]["share"],
+            one["beside"]["ratio"],
         ]
         for one in body["found"]
     ]  # fmt: skip
@@ -121,7 +122,7 @@ def lines(body: dict[str, Any]) -> Iterator[str]:
 
 
 def _aligned(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[page.shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         padded = [
@@ -133,7 +134,3 @@ def _aligned(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
 
 def _between(bounds: Sequence[float]) -> str:
     return f"{bounds[0]:.2f} to {bounds[1]:.2f}"
-
-
-def _steps(value: float) -> str:
-    return "-" if value != value else f"{value:.0f}"  # noqa: PLR0124  # only NaN differs from itself
