@@ -8,6 +8,9 @@ from pathlib import Path
 from stream_detector.config import ConfigError, load_yaml
 from trainer.config import TrainerConfig
 
+DEFAULT = "default"
+NO_RECIPE = "trainer defaults"
+
 
 def recipes_folder() -> Path:
     """Where the wheel keeps them, or the checkout that this file lies in."""
@@ -37,3 +40,11 @@ def config_path(given: Path) -> Path:
 def load_config(given: Path | None) -> TrainerConfig:
     """A trainer.yaml by path or by the name of a recipe; the defaults where none is given."""
     return TrainerConfig() if given is None else load_yaml(config_path(given), TrainerConfig)
+
+
+def default_or(name: str | None) -> tuple[str, TrainerConfig]:
+    """Name and settings; without a name those of the recipe `default`, else the trainer's own."""
+    if name is None and DEFAULT not in recipe_names():
+        return NO_RECIPE, load_config(None)
+    path = Path(name or DEFAULT)
+    return config_path(path).stem, load_config(path)
