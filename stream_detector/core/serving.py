@@ -8,8 +8,8 @@ import numpy as np
 
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import FIRST, MATURE, RENEWED, Heights, Rules, prior, settle
-from stream_detector.core.clock import NEVER
-from stream_detector.core.policy import DAY, REGIME_STEPS
+from stream_detector.core.clock import FOREVER, NEVER
+from stream_detector.core.policy import CENSUS, DAY, REGIME_STEPS
 from stream_detector.core.slab import KNOWN, LEARNING, LEARNT, Slab
 from stream_detector.core.transforms import Transforms
 
@@ -53,6 +53,9 @@ class Serving:
         self.prior = prior(levels.anchor, levels.excess, levels.rate)
         self.rules = Rules(LEAST_SPREAD * levels.spread, policy.quiet_period, policy.min_length)
         self._lasting = policy.regime_change_after
+        self._total = policy.alarm_budget_total
+        self._shares = policy.shares
+        self._budget: float | None = None
         self._choose(policy, manifest.threshold)
 
     def _choose(self, policy: Policy, given: Threshold) -> None:
@@ -64,7 +67,9 @@ class Serving:
         """
         rule, table = policy.rule, self.table
         method, value = rule or (given.method, given.value)
-        self._budget = value if method == "alarm_budget" else np.nan
+        if rule is None and self._total is not None and method != "alarm_budget":
+            rule = method, value = "alarm_budget", np.inf
+        self._budget = value if method == "alarm_budget" else None
         level = -float(np.log10(1.0 - value)) if method == "quantile" else value
         if method == "alarm_budget":
             level = np.nan
@@ -150,9 +155,27 @@ class Serving:
         level, bound = self._usual_level, self._usual_bound
         if known is not None:
             level, bound = float(self._level[known]), float(self._bound[known])
-        a_day = DAY / (max(float(slab.interval[row]), 1.0) * self.scales[0])
-        slab.promised[row] = self._budget / a_day
+        slab.promised[row] = self._promised(slab, np.array([row]))[0]
         slab.wanted[row], slab.bound[row] = level, bound
+
+    def _promised(self, slab: Slab, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Episodes a score that are accepted, of each row; NaN where no budget decides."""
+        budget = self._budget
+        if self._total is not None and budget is not None:
+            budget = min(budget, self._total / (self._shares * max(slab.fleet, 1)))
+        a_day = DAY / (np.maximum(slab.interval[rows].astype(np.float64), 1.0) * self.scales[0])
+        return np.full(len(rows), np.nan) if budget is None else budget / a_day
+
+    def census(self, slab: Slab, clock: int) -> None:
+        """Share the total budget out anew; before the first sample among the bundle's series."""
+        if self._total is None:
+            slab.next_census = FOREVER
+            return
+        slab.fleet = len(slab) or -(-len(self.table.row) // self._shares)
+        slab.next_census = clock + CENSUS
+        rows = slab.rows_in_use()
+        rows = rows[np.isfinite(slab.promised[rows])]
+        slab.promised[rows] = self._promised(slab, rows)
 
     def take_over(self, slab: Slab) -> None:
         """Serve a slab that another model served: windows stay, what scores meant is forgotten."""

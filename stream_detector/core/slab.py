@@ -101,6 +101,8 @@ class Slab:
         self.open: dict[int, dict[Kind, Episode]] = {}  # one of a kind
         self.clock = PartitionClock()
         self.next_eviction = FOREVER  # no series is due before this time
+        self.next_census = NEVER  # when those are counted that share the total alarm budget
+        self.fleet = 0  # series at the last census
         self.next_silence = NEVER  # no series that still sends has a deadline before this time
         self._columns = self._layout()
         for name, (dtype, shape, _) in self._columns.items():
@@ -260,7 +262,7 @@ class Slab:
         """Hash of the whole state; equal states give equal hashes whatever their row numbers."""
         rows = self.rows()
         result = hashlib.blake2b(digest_size=16)
-        result.update(repr((self.clock, self.scales, self.smoothing)).encode())
+        result.update(repr((self.clock, self.scales, self.smoothing, self.fleet)).encode())
         for name in sorted(self.index):
             result.update(name.encode("utf-8", "surrogatepass") + b"\0")
         for name in self._columns:

@@ -240,3 +240,33 @@ def test_a_bundle_whose_rule_needs_no_scores_loads_without_and_another_does_not(
     write({"method": "pot", "value": 1e-4})
     with pytest.raises(BundleError, match="lacks the scores that threshold pot chose"):
         load_bundle(folder)
+
+
+def fleet(count: int, minutes: int, start: int = 0) -> Batch:
+    values = np.random.default_rng(start).normal(size=count * minutes)
+    names = [f"s{i}" for i in range(count)] * minutes
+    times = np.repeat(np.arange(start, start + minutes), count) * STEP
+    return batch(names, times.tolist(), values[:, None])
+
+
+def test_series_share_the_total_budget_and_none_gets_more_than_its_own() -> None:
+    policy = Policy(alarm_budget=1.0, alarm_budget_total=2.0)
+    made = engine(policy)
+    made.process([fleet(8, 200)])
+    slab = made._slabs["g", PARTITION]
+    np.testing.assert_allclose(slab.promised[slab.rows()], 2.0 / 8 / 1440, rtol=1e-6)
+    made.process([fleet(16, 200, 200)])
+    np.testing.assert_allclose(slab.promised[slab.rows()], 2.0 / 16 / 1440, rtol=1e-6)
+    alone = engine(policy)
+    alone.process([fleet(1, 200)])
+    assert alone._slabs["g", PARTITION].promised[0] == pytest.approx(1.0 / 1440)
+
+
+def test_a_total_budget_overrules_another_rule_of_the_bundle_and_is_split_by_share() -> None:
+    served = model(known=KNOWN, threshold=Threshold(method="level", value=3.0))
+    serving = Serving(served, Policy(alarm_budget_total=6.0, shares=3))
+    slab = serving.slab()
+    serving.census(slab, 0)
+    serving.welcome(slab, slab.add("s"))
+    assert slab.promised[0] == pytest.approx(2.0 / 1440)
+    assert np.isnan(slab.wanted[0])
