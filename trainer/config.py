@@ -226,6 +226,13 @@ class Fit(Section, frozen=True, kw_only=True):
     windows_per_epoch: Annotated[
         Count, Meta(description="Windows in one pass at most; each pass draws anew.")
     ] = 2048
+    least_steps: Annotated[
+        Count,
+        Meta(
+            description="Steps of the optimiser in one pass at least; fewer windows are drawn "
+            "several times."
+        ),
+    ] = 1
     patience: Annotated[
         Count, Meta(description="Stop after this many passes without a better validation error.")
     ] = 6
@@ -283,6 +290,13 @@ class ExpertRule(Section, frozen=True, kw_only=True):
         Positive | None,
         Meta(description="Weight in the sum; null: such that held-out tails count alike."),
     ] = None
+    when: Annotated[
+        Literal["always", "repeating"],
+        Meta(
+            description="repeating: only where most held-out windows resemble one of the training "
+            "windows; shapes that never come back say nothing."
+        ),
+    ] = "always"
 
 
 class Calibration(Section, frozen=True, kw_only=True):

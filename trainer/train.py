@@ -37,6 +37,7 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
+from trainer.repetition import applicable
 from trainer.rows import read
 from trainer.scales import Choice, choose
 
@@ -76,6 +77,7 @@ class Prepared:
 
     series: list[Series]  # transformed, and long enough for every scale
     left_out: list[str]
+    rules: list[ExpertRule]  # experts that hold for this data
     choice: Choice
     parts: Parts
     scaling: Scaling
@@ -113,11 +115,12 @@ def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
             "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
         )
     series = transformed_series(data.series, config)
-    choice = chosen_scales(series, config)
+    rules = applicable(expert_rules(config), series, config)
+    choice = chosen_scales(series, config, rules)
     series, left_out = _long_enough(series, config, max(choice.scales))
     parts = split(series, config.split, max(choice.scales))
     scaling = fit_scaling(parts.train, len(series), config.scaling)
-    return Prepared(series, left_out, choice, parts, scaling)
+    return Prepared(series, left_out, rules, choice, parts, scaling)
 
 
 def fit_scales(
@@ -128,7 +131,7 @@ def fit_scales(
     on_pass: OnPass | None = None,
 ) -> dict[int, Module]:
     """One module for each scale, ascending; `on_pass` begins with pass 1 again for each."""
-    scales, rules = prepared.choice.scales, expert_rules(config)
+    scales, rules = prepared.choice.scales, prepared.rules
     return {
         scale: _fit(
             split(prepared.series, config.split, scale), prepared.scaling, scale,
@@ -165,7 +168,7 @@ def assemble(
         history[scale] = one.history
 
     scorer = export.Scripted(modules)
-    wanted = experts_of(outputs, expert_rules(config))
+    wanted = experts_of(outputs, prepared.rules)
     scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
     result = calibrate(scored, wanted, series, scaling, config.calibration)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
@@ -253,7 +256,9 @@ def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
     return Bundle(folder / trained.version, trained.manifest, series, trained.files)
 
 
-def chosen_scales(series: Sequence[Series], config: TrainerConfig) -> Choice:
+def chosen_scales(
+    series: Sequence[Series], config: TrainerConfig, rules: Sequence[ExpertRule]
+) -> Choice:
     """The configured scales, ascending, or those that the data suggests; of them, those that have
 
     an expert.
@@ -263,7 +268,6 @@ def chosen_scales(series: Sequence[Series], config: TrainerConfig) -> Choice:
         choice = choose(series, config.split, config.windows.span)
     else:
         choice = Choice(sorted(set(wanted)), None, "")
-    rules = expert_rules(config)
     used = [scale for scale in choice.scales if at_scale(rules, scale, choice.scales)]
     return replace(choice, scales=used)
 
