@@ -182,6 +182,13 @@ class Windows(Section, frozen=True, kw_only=True):
     span: Annotated[
         Positive, Meta(description="Periods that a window of the automatic scale spans.")
     ] = 1.7
+    aperiodic: Annotated[
+        list[Count],
+        Meta(
+            description="Scales that `auto` takes beside 1, as far as the data is long enough, where "
+            "windows do not repeat or no period needs a coarse one."
+        ),
+    ] = field(default_factory=list)
     transforms: Annotated[
         list[TransformRule],
         Meta(description="What is done to values before the windows, here and in the detector."),

@@ -23,9 +23,8 @@ from trainer.calibrate import experts_of
 from trainer.data import DataError, samples_in_step
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
-from trainer.scales import choose
 from trainer.store_data import cut, normal_data, pauses, runs
-from trainer.train import expert_rules, in_memory, publish, train, transformed_series
+from trainer.train import expert_rules, in_memory, publish, suited, train, transformed_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,7 +146,7 @@ def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[
     margin = settings.margin * samples_in_step(pauses(stored), config.windows.every)
     normal, _ = normal_data(stored, config.data, margin, settings.hole)
     series = transformed_series(normal.series, config)
-    return choose(series, config.split, config.windows.span).scales if series else [1]
+    return suited(series, config)[1].scales if series else [1]
 
 
 def _rules(config: TrainerConfig, champion: _Champion) -> list[ExpertRule] | None:

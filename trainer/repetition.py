@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.config import ExpertRule, TrainerConfig
+    from trainer.config import TrainerConfig
     from trainer.rows import Series
     from trainer.windows import WindowSource
 
@@ -28,14 +28,10 @@ MEMORY, ASKED = 1024, 2048
 """Training windows to look for the nearest among, and held-out windows that are asked, at most."""
 
 
-def applicable(
-    rules: Sequence[ExpertRule], series: Sequence[Series], config: TrainerConfig
-) -> list[ExpertRule]:
-    """The rules that hold for this data; all of them where none would be left."""
-    if all(rule.when == "always" for rule in rules):
-        return list(rules)
-    repeating = news(series, config) < REPEATING
-    return [one for one in rules if repeating or one.when == "always"] or list(rules)
+def repeats(series: Sequence[Series], config: TrainerConfig) -> bool:
+    """Whether most of a held-out window has been there before; true where nothing asks."""
+    asks = any(rule.when != "always" for rule in config.experts or ())
+    return not (asks or config.windows.aperiodic) or news(series, config) < REPEATING
 
 
 def news(series: Sequence[Series], config: TrainerConfig) -> float:
