@@ -185,8 +185,8 @@ class Windows(Section, frozen=True, kw_only=True):
     aperiodic: Annotated[
         list[Count],
         Meta(
-            description="Scales that `auto` takes beside 1, as far as the data is long enough, where "
-            "windows do not repeat or no period needs a coarse one."
+            description="Scales that `auto` takes beside 1, as far as the data is long enough, "
+            "where windows do not repeat or no period needs a coarse one."
         ),
     ] = field(default_factory=list)
     transforms: Annotated[

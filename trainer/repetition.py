@@ -63,4 +63,4 @@ def news(series: Sequence[Series], config: TrainerConfig) -> float:
 def _shapes(windows: WindowSource) -> NDArray[np.float32]:  # [n, 60 F]
     found = windows.take(np.arange(len(windows)))
     shapes: NDArray[np.float32] = found - found.mean(axis=1, keepdims=True)
-    return shapes.reshape(len(found), -1)
+    return shapes.reshape(len(found), found.shape[1] * found.shape[2])
