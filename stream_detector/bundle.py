@@ -112,12 +112,12 @@ class Expert(_Struct, frozen=True, kw_only=True):
 class Levels(_Struct, frozen=True, kw_only=True):
     """Held-out score distribution: score -> level.
 
-    With t = ln(score + epsilon), the score itself or, `symlog`, sign(score) ln(1 + |score|), m and
-    d a series' usual t and its spread, and z = (t - m) / d: the level is interpolated between the knots (z, level), and grows by `slope` a
+    With t = ln(score + epsilon) or the score itself, m and d a series' usual t and its spread, and
+    z = (t - m) / d: the level is interpolated between the knots (z, level), and grows by `slope` a
     unit of z beyond. `location`, `spread`: m, d of all training series; series.npz has each one's.
     """
 
-    transform: Literal["log", "identity", "symlog"] = "log"
+    transform: Literal["log", "identity"] = "log"
     epsilon: float = 1e-9
     location: float
     spread: float

@@ -186,7 +186,7 @@ def calibrate(
     fused = {number: scores[series[number].name].normal for number in by_series}
     middle = float(np.median([np.median(score) for score in fused.values()]))
     blank = Levels(
-        transform="symlog" if config.tail and config.shape == "linear" else "log",
+        transform="identity" if config.tail and config.shape == "linear" else "log",
         location=0.0, spread=1.0, z=[0.0, 1.0], level=[0.0, 1.0], slope=1.0,
         epsilon=max(1e-6 * middle, 1e-12),
     )  # fmt: skip

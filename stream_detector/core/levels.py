@@ -94,12 +94,10 @@ def fuse(
 
 
 def transformed(score: NDArray[np.floating], levels: Levels) -> NDArray[np.float64]:
-    """Fused score [n] -> t: itself, sign(score) ln(1 + |score|), or ln(max(score, 0) + epsilon)."""
+    """Fused score [n] -> t: itself, or ln(max(score, 0) + epsilon)."""
     t = np.ascontiguousarray(score, dtype=np.float64)
     if levels.transform == "identity":
         return t
-    if levels.transform == "symlog":
-        return np.sign(t) * np.log1p(np.abs(t))
     return np.log(np.maximum(t, 0.0) + levels.epsilon)
 
 
@@ -108,8 +106,6 @@ def untransformed(t: NDArray[np.floating], levels: Levels) -> NDArray[np.float64
     value = np.ascontiguousarray(t, dtype=np.float64)
     if levels.transform == "identity":
         return value
-    if levels.transform == "symlog":
-        return np.sign(value) * np.expm1(np.abs(value))
     return np.maximum(np.exp(value) - levels.epsilon, 0.0)
 
 

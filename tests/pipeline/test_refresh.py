@@ -189,8 +189,12 @@ def test_experts_that_depend_on_the_data_are_the_champions(
     shutil.copytree(root / "registry", tmp_path / "registry")
     (tmp_path / "store").symlink_to(root / "store")
     names = [ExpertRule(name=name) for name in ("reconstruction", "newest", "stuck")]
-    for when, refused in (("always", True), ("repeating", False)):
-        rules = [*names, ExpertRule(name="nearest_shape", when=when)]
+    always = ExpertRule(name="nearest_shape")
+    for rule, refused in (
+        (always, True),
+        (msgspec.structs.replace(always, when="repeating"), False),
+    ):
+        rules = [*names, rule]
         asked = msgspec.structs.replace(config(tmp_path), experts=rules)
         assert ("are not the champion's" in one_round(tmp_path, asked).reason) == refused
 
