@@ -182,6 +182,13 @@ class Windows(Section, frozen=True, kw_only=True):
     span: Annotated[
         Positive, Meta(description="Periods that a window of the automatic scale spans.")
     ] = 1.7
+    aperiodic: Annotated[
+        list[Count],
+        Meta(
+            description="Scales that `auto` takes beside 1, as far as the data is long enough, "
+            "where windows do not repeat or no period needs a coarse one."
+        ),
+    ] = field(default_factory=list)
     transforms: Annotated[
         list[TransformRule],
         Meta(description="What is done to values before the windows, here and in the detector."),
@@ -226,6 +233,13 @@ class Fit(Section, frozen=True, kw_only=True):
     windows_per_epoch: Annotated[
         Count, Meta(description="Windows in one pass at most; each pass draws anew.")
     ] = 2048
+    least_steps: Annotated[
+        Count,
+        Meta(
+            description="Steps of the optimiser in one pass at least; fewer windows are drawn "
+            "several times."
+        ),
+    ] = 1
     patience: Annotated[
         Count, Meta(description="Stop after this many passes without a better validation error.")
     ] = 6
@@ -283,6 +297,13 @@ class ExpertRule(Section, frozen=True, kw_only=True):
         Positive | None,
         Meta(description="Weight in the sum; null: such that held-out tails count alike."),
     ] = None
+    when: Annotated[
+        Literal["always", "repeating"],
+        Meta(
+            description="repeating: only where most held-out windows resemble one of the training "
+            "windows; shapes that never come back say nothing."
+        ),
+    ] = "always"
 
 
 class Calibration(Section, frozen=True, kw_only=True):

@@ -23,9 +23,8 @@ from trainer.calibrate import experts_of
 from trainer.data import DataError, samples_in_step
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
-from trainer.scales import choose
 from trainer.store_data import cut, normal_data, pauses, runs
-from trainer.train import expert_rules, in_memory, publish, train, transformed_series
+from trainer.train import expert_rules, in_memory, publish, suited, train, transformed_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from stream_detector.bundle import Bundle, Expert, Registry
     from stream_detector.ports import Model, Stored, StoreReader
-    from trainer.config import TrainerConfig
+    from trainer.config import ExpertRule, TrainerConfig
     from trainer.data import SeriesData
     from trainer.inject import Injected
     from trainer.store_data import Slices
@@ -102,7 +101,7 @@ def refresh(
     stored = store.read(group, since)
     scales = _scales(config, champion, stored)
     windows = msgspec.structs.replace(config.windows, scales=scales)
-    config = msgspec.structs.replace(config, windows=windows)
+    config = msgspec.structs.replace(config, windows=windows, experts=_rules(config, champion))
     samples = samples_in_step(pauses(stored), windows.every)
     margin = settings.margin * max(scales) * samples
     normal, left_out = normal_data(stored, config.data, margin, settings.hole)
@@ -147,7 +146,20 @@ def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[
     margin = settings.margin * samples_in_step(pauses(stored), config.windows.every)
     normal, _ = normal_data(stored, config.data, margin, settings.hole)
     series = transformed_series(normal.series, config)
-    return choose(series, config.split, config.windows.span).scales if series else [1]
+    return suited(series, config)[1].scales if series else [1]
+
+
+def _rules(config: TrainerConfig, champion: _Champion) -> list[ExpertRule] | None:
+    """Where the data decides on experts, those of the champion, which running detectors need."""
+    rules = config.experts
+    if rules is None or champion.model is None:
+        return rules
+    present = {one.name for one in champion.model.bundle.manifest.experts}
+    return [
+        msgspec.structs.replace(one, when="always")
+        for one in rules
+        if one.when == "always" or one.name in present
+    ]
 
 
 def _compare(

@@ -37,8 +37,9 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
+from trainer.repetition import repeats
 from trainer.rows import read
-from trainer.scales import Choice, choose
+from trainer.scales import Choice, choose, largest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +77,7 @@ class Prepared:
 
     series: list[Series]  # transformed, and long enough for every scale
     left_out: list[str]
+    rules: list[ExpertRule]  # experts that hold for this data
     choice: Choice
     parts: Parts
     scaling: Scaling
@@ -113,11 +115,11 @@ def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
             "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
         )
     series = transformed_series(data.series, config)
-    choice = chosen_scales(series, config)
+    rules, choice = suited(series, config)
     series, left_out = _long_enough(series, config, max(choice.scales))
     parts = split(series, config.split, max(choice.scales))
     scaling = fit_scaling(parts.train, len(series), config.scaling)
-    return Prepared(series, left_out, choice, parts, scaling)
+    return Prepared(series, left_out, rules, choice, parts, scaling)
 
 
 def fit_scales(
@@ -128,7 +130,7 @@ def fit_scales(
     on_pass: OnPass | None = None,
 ) -> dict[int, Module]:
     """One module for each scale, ascending; `on_pass` begins with pass 1 again for each."""
-    scales, rules = prepared.choice.scales, expert_rules(config)
+    scales, rules = prepared.choice.scales, prepared.rules
     return {
         scale: _fit(
             split(prepared.series, config.split, scale), prepared.scaling, scale,
@@ -165,7 +167,7 @@ def assemble(
         history[scale] = one.history
 
     scorer = export.Scripted(modules)
-    wanted = experts_of(outputs, expert_rules(config))
+    wanted = experts_of(outputs, prepared.rules)
     scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
     result = calibrate(scored, wanted, series, scaling, config.calibration)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
@@ -253,19 +255,30 @@ def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
     return Bundle(folder / trained.version, trained.manifest, series, trained.files)
 
 
-def chosen_scales(series: Sequence[Series], config: TrainerConfig) -> Choice:
-    """The configured scales, ascending, or those that the data suggests; of them, those that have
+def suited(series: Sequence[Series], config: TrainerConfig) -> tuple[list[ExpertRule], Choice]:
+    """The experts that hold for this data; the scales, ascending, that are configured or that the
 
-    an expert.
+    data suggests; of them, those that have an expert.
     """
-    wanted = config.windows.scales
-    if isinstance(wanted, str):
-        choice = choose(series, config.split, config.windows.span)
-    else:
-        choice = Choice(sorted(set(wanted)), None, "")
+    repeating = repeats(series, config)
     rules = expert_rules(config)
+    rules = [one for one in rules if repeating or one.when == "always"] or rules
+    choice = _scales(series, config, repeating=repeating)
     used = [scale for scale in choice.scales if at_scale(rules, scale, choice.scales)]
-    return replace(choice, scales=used)
+    return rules, replace(choice, scales=used)
+
+
+def _scales(series: Sequence[Series], config: TrainerConfig, *, repeating: bool) -> Choice:
+    wanted = config.windows.scales
+    if not isinstance(wanted, str):
+        return Choice(sorted(set(wanted)), None, "")
+    choice = choose(series, config.split, config.windows.span)
+    if not config.windows.aperiodic or (repeating and len(choice.scales) > 1):
+        return choice
+    most = largest(series, config.split)
+    scales = sorted({1, *(scale for scale in config.windows.aperiodic if scale <= most)})
+    reason = choice.reason if repeating else "windows do not repeat"
+    return replace(choice, scales=scales, reason=f"{reason}; so windows.aperiodic")
 
 
 def _long_enough(

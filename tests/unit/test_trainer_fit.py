@@ -151,6 +151,18 @@ def test_a_time_limit_ends_the_fit_after_the_pass_that_reaches_it() -> None:
     assert fitted.epochs == 3
 
 
+def test_few_windows_are_drawn_again_until_a_pass_has_its_least_steps() -> None:
+    parts = split(fleet(800).series, Split())
+    windows = normalised_windows(parts.train, fit_scaling(parts.train, 3, "standard"), 1, cap=50)
+    errors = []
+    for least in (1, 40):
+        settings = Fit(epochs=3, batch=32, least_steps=least, threads=1, device="cpu")
+        fitted = fit(windows, windows, ModelChoice(name="dense_autoencoder"), settings, quiet=True)
+        assert fitted.epochs == 3
+        errors.append(fitted.train_error)
+    assert errors[1] < 0.5 * errors[0]
+
+
 def test_every_pass_is_told_of_and_an_error_from_there_leaves_torch_as_it_was() -> None:
     parts = split(fleet(800).series, Split())
     windows = normalised_windows(parts.train, fit_scaling(parts.train, 3, "standard"), 1)

@@ -125,6 +125,8 @@ def with_room(
 ) -> TrainerConfig:
     """The suite's or the recipe's shares; parts shorter than a window are given one if possible."""
     shares = split or config.split
+    if shares.overlap:  # windows begin in the part before: no part needs room for a whole one
+        return msgspec.structs.replace(config, split=shares)
     scales = config.windows.scales
     least = step * (WINDOW + 1) * (1 if isinstance(scales, str) else max(scales))
     validation = max(round(rows * shares.validation), least)
