@@ -260,6 +260,7 @@ def manifest(
     metrics: dict[str, float],
     training: TrainingData,
     scales_reason: str = "",
+    notes: Sequence[str] = (),
 ) -> Manifest:
     """The manifest of these files."""
     return Manifest(
@@ -277,6 +278,7 @@ def manifest(
         model=model,
         metrics=metrics,
         training=training,
+        notes=list(notes),
         torch=str(torch.__version__),
     )
 

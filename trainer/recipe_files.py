@@ -8,6 +8,9 @@ from pathlib import Path
 from stream_detector.config import ConfigError, load_yaml
 from trainer.config import TrainerConfig
 
+DEFAULT = "default"
+"""The recipe that is taken where none is named."""
+
 
 def recipes_folder() -> Path:
     """Where the wheel keeps them, or the checkout that this file lies in."""
@@ -35,5 +38,5 @@ def config_path(given: Path) -> Path:
 
 
 def load_config(given: Path | None) -> TrainerConfig:
-    """A trainer.yaml by path or by the name of a recipe; the defaults where none is given."""
-    return TrainerConfig() if given is None else load_yaml(config_path(given), TrainerConfig)
+    """A trainer.yaml by path or by the name of a recipe; where none is given, the default one."""
+    return load_yaml(config_path(given or Path(DEFAULT)), TrainerConfig)

@@ -100,6 +100,7 @@ def refresh(
     newest = store.newest(group)
     since = None if newest is None else newest - milliseconds(settings.history)
     stored = store.read(group, since)
+    notes, config = config.choice(stored.features), config.of(stored.features)
     scales = _scales(config, champion, stored)
     windows = msgspec.structs.replace(config.windows, scales=scales)
     config = msgspec.structs.replace(config, windows=windows)
@@ -127,7 +128,7 @@ def refresh(
     if problem:
         return verdict(problem)
     try:
-        trained = train(slices.learn, config, quiet=quiet)
+        trained = train(slices.learn, config, quiet=quiet, notes=notes)
     except DataError as error:
         return verdict(f"too little data: {error}")
     stretches = runs(slices.held_out)

@@ -94,12 +94,17 @@ def train(
     *,
     quiet: bool = False,
     now: dt.datetime | None = None,
+    notes: Sequence[str] = (),
 ) -> Trained:
-    """Train on all series of the data together. Raises DataError where they are too short."""
-    config = config or TrainerConfig()
+    """Train on all series of the data together. Raises DataError where they are too short.
+
+    `notes` go into the bundle before those that come up here.
+    """
+    asked = config or TrainerConfig()
+    config, notes = asked.of(data.features), [*notes, *asked.choice(data.features)]
     prepared = prepare(data, config)
     fitted = fit_scales(prepared, config, quiet=quiet)
-    return assemble(prepared, fitted, data.features, config, now=now)
+    return assemble(prepared, fitted, data.features, config, now=now, notes=notes)
 
 
 def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
@@ -146,6 +151,7 @@ def assemble(
     config: TrainerConfig,
     *,
     now: dt.datetime | None = None,
+    notes: Sequence[str] = (),
 ) -> Trained:
     """Calibrate on the held-out part, and make the files of a bundle."""
     series, parts, scaling = prepared.series, prepared.parts, prepared.scaling
@@ -190,6 +196,7 @@ def assemble(
         metrics=metrics,
         training=_training(series),
         scales_reason=prepared.choice.reason,
+        notes=notes,
     )
     manifest = msgspec.structs.replace(
         manifest, transforms=config.windows.chain, fusion=config.calibration.fusion

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from stream_detector.config import ConfigError
-from trainer.recipe_files import config_path, load_config, recipe_names
+from trainer.recipe_files import DEFAULT, config_path, load_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,8 +32,6 @@ TITLES = {
 }
 """Suites; told here because help need not wait for what runs them."""
 ENDINGS = (".md", ".html")
-DEFAULT = "default"
-NO_RECIPE = "trainer defaults"
 
 
 def register(app: typer.Typer, loader: Callable[[], Load]) -> None:
@@ -59,7 +57,7 @@ def _suite(name: str, loader: Callable[[], Load]) -> Callable[..., None]:
         ],
         recipe: Annotated[
             str | None,
-            typer.Option(help="Name of a recipe, or a trainer.yaml; else `default`, if there is."),
+            typer.Option(help="Name of a recipe, or a trainer.yaml; else `default`."),
         ] = None,
         limit: Annotated[
             int | None, typer.Option(help="Files at most, evenly spread over all.", min=1)
@@ -127,9 +125,7 @@ def report(
 
 
 def read_recipe(name: str | None) -> tuple[str, TrainerConfig]:
-    """Name and settings; without a name those of the recipe `default`, else the trainer's own."""
-    if name is None and DEFAULT not in recipe_names():
-        return NO_RECIPE, load_config(None)
+    """Name and settings; without a name those of the recipe `default`."""
     path = Path(name or DEFAULT)
     return config_path(path).stem, load_config(path)
 
