@@ -179,6 +179,13 @@ class Fit(Section, frozen=True, kw_only=True):
         Literal["adam", "adamw", "rmsprop"], Meta(description="How it descends.")
     ] = "adam"
     learning_rate: Annotated[Positive, Meta(description="The optimiser's step size.")] = 0.006
+    refit: Annotated[
+        bool,
+        Meta(
+            description="Once it is known what scores are usual, what is solved for in closed form "
+            "is fitted again, to all samples: the latest count as well."
+        ),
+    ] = False
     time_limit: Annotated[
         Positive | None,
         Meta(

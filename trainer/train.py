@@ -29,6 +29,7 @@ from trainer.config import ExpertRule, TrainerConfig
 from trainer.data import DataError
 from trainer.derived import derived
 from trainer.fit import drawn, fit
+from trainer.models.base import ClosedForm
 from trainer.preprocess import (
     Parts,
     Scaling,
@@ -36,6 +37,7 @@ from trainer.preprocess import (
     normalised_windows,
     split,
     stream_windows,
+    whole,
 )
 from trainer.rows import read
 from trainer.scales import Choice, choose
@@ -45,7 +47,10 @@ if TYPE_CHECKING:
 
     from stream_detector.bundle import Golden, Manifest
     from trainer.fit import Fitted, OnPass
+    from trainer.models.base import WindowModel
+    from trainer.preprocess import Run
     from trainer.rows import Series, SeriesSet
+    from trainer.windows import WindowSource
 
 GOLDEN_SOURCE = 4000
 """Held-out windows that the golden ones are drawn from, at most."""
@@ -79,6 +84,8 @@ class Prepared:
     choice: Choice
     parts: Parts
     scaling: Scaling
+    names: Mapping[int, list[str]]  # experts to fit, by scale
+    notes: list[str]  # of experts that are not
 
 
 class Module(NamedTuple):
@@ -122,7 +129,8 @@ def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
     series, left_out = _long_enough(series, config, max(choice.scales))
     parts = split(series, config.split, max(choice.scales))
     scaling = fit_scaling(parts.train, len(series), config.scaling)
-    return Prepared(series, left_out, choice, parts, scaling)
+    names, notes = _experts(series, choice.scales, config)
+    return Prepared(series, left_out, choice, parts, scaling, names, notes)
 
 
 def fit_scales(
@@ -133,15 +141,17 @@ def fit_scales(
     on_pass: OnPass | None = None,
 ) -> dict[int, Module]:
     """One module for each scale, ascending; `on_pass` begins with pass 1 again for each."""
-    scales, rules = prepared.choice.scales, expert_rules(config)
-    return {
-        scale: _fit(
-            split(prepared.series, config.split, scale), prepared.scaling, scale,
-            [one.name for one in at_scale(rules, scale, scales)],
-            config, quiet=quiet, on_pass=on_pass,
-        )
-        for scale in scales
-    }  # fmt: skip
+    found = {}
+    for scale in prepared.choice.scales:
+        parts = split(prepared.series, config.split, scale)
+        windows = _windows(parts.train, prepared.scaling, scale, config)
+        validation = normalised_windows(
+            parts.validation, prepared.scaling, scale,
+            local=config.windows.local, clip=config.windows.clip,
+        )  # fmt: skip
+        one = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
+        found[scale] = Module(one, _exported(one.model, windows, prepared.names[scale], config))
+    return found
 
 
 def assemble(
@@ -177,6 +187,11 @@ def assemble(
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
 
+    if config.fit.refit:
+        again = _refitted(prepared, fitted, config)
+        modules = {scale: export.script(one) for scale, one in again.items()}
+        scorer = export.Scripted(modules)
+
     files = export.bundle_files(
         modules,
         result.series,
@@ -196,7 +211,7 @@ def assemble(
         metrics=metrics,
         training=_training(series),
         scales_reason=prepared.choice.reason,
-        notes=notes,
+        notes=[*notes, *prepared.notes],
     )
     manifest = msgspec.structs.replace(
         manifest, transforms=config.windows.chain, fusion=config.calibration.fusion
@@ -204,30 +219,62 @@ def assemble(
     return Trained(manifest, files, prepared.left_out, seconds)
 
 
-def _fit(
-    parts: Parts,
-    scaling: Scaling,
-    scale: int,
-    names: Sequence[str],
-    config: TrainerConfig,
-    *,
-    quiet: bool,
-    on_pass: OnPass | None,
-) -> Module:
-    local, clip, seed = config.windows.local, config.windows.clip, config.fit.seed
-    windows = normalised_windows(
-        parts.train, scaling, scale, local=local, clip=clip, seed=seed,
-        stride=config.windows.stride, cap=config.windows.max_windows,
+def _windows(
+    runs: Sequence[Run], scaling: Scaling, scale: int, config: TrainerConfig
+) -> WindowSource:
+    rule = config.windows
+    return normalised_windows(
+        runs, scaling, scale, local=rule.local, clip=rule.clip, seed=config.fit.seed,
+        stride=rule.stride, cap=rule.max_windows,
     )  # fmt: skip
-    validation = normalised_windows(parts.validation, scaling, scale, local=local, clip=clip)
-    families = experts.build(names, scaling.center.shape[1])
+
+
+def _exported(
+    model: WindowModel, windows: WindowSource, names: Sequence[str], config: TrainerConfig
+) -> export.Exported:
+    """The model with the families of experts that these names need, fitted to the windows."""
+    seed = config.fit.seed
+    families = experts.build(names, windows.features)
     sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
     for family in families:
         family.prepare(sample, seed)
     moves = (sample != sample[:, :1]).flatten(0, 1).any(dim=0)
-    fitted = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
-    exported = export.Exported(fitted.model, families, local=local, clip=clip, moves=moves)
-    return Module(fitted, exported)
+    return export.Exported(
+        model, families, local=config.windows.local, clip=config.windows.clip, moves=moves
+    )
+
+
+def _refitted(
+    prepared: Prepared, fitted: Mapping[int, Module], config: TrainerConfig
+) -> dict[int, export.Exported]:
+    """By scale, with all that is solved for in closed form fitted to the whole series."""
+    found = {}
+    for scale, (one, _) in fitted.items():
+        windows = _windows(whole(prepared.series), prepared.scaling, scale, config)
+        model = one.model
+        if isinstance(model, ClosedForm):
+            model = fit(windows, windows, config.model, config.fit, quiet=True).model
+        found[scale] = _exported(model, windows, prepared.names[scale], config)
+    return found
+
+
+def _experts(
+    series: Sequence[Series], scales: Sequence[int], config: TrainerConfig
+) -> tuple[dict[int, list[str]], list[str]]:
+    """Names to fit by scale, and for people, which are left out since there is too little data."""
+    rules, names, notes = expert_rules(config), {}, []
+    for scale in scales:
+        wanted = [one.name for one in at_scale(rules, scale, scales)]
+        runs = split(series, config.split, scale).train
+        steps = sum(max(len(run) - scale * WINDOW, 0) for run in runs) // scale
+        few = experts.too_few(wanted, steps)
+        names[scale] = [name for name in wanted if name not in few]
+        notes += [
+            f"scale {scale}: {name} left out: {count:.1f} windows to fit to that do not overlap, "
+            f"of {experts.INDEPENDENT} needed"
+            for name, count in few.items()
+        ]
+    return names, notes
 
 
 def transformed_series(series: Sequence[Series], config: TrainerConfig) -> list[Series]:
