@@ -79,6 +79,13 @@ def policy_of(config: DetectorConfig) -> Policy:
         update_every=milliseconds(episodes.update_every),
         silent_after=milliseconds(episodes.silent_after),
         regime_change_after=milliseconds(episodes.regime_change_after),
+        close_below=episodes.close_below,
+        peak_half_life=episodes.peak_half_life,
+        direction=episodes.direction,
+        min_absolute=tuple(episodes.min_deviation.absolute.items()),
+        min_relative=episodes.min_deviation.relative,
+        flatline_after=episodes.flatline_after,
+        silence=episodes.silence,
         max_series=config.limits.max_series,
     )
 
@@ -281,6 +288,7 @@ class Loop:
             polled=len(polled.records),
             scores=result.scores,
             events=result.events,
+            suppressed=dict(result.suppressed),
             event_latencies=latencies,
             rejected=rejected,
             stages=lap.seconds if polled.records else {},

@@ -170,6 +170,7 @@ class Progress:
     outcomes: dict[str, int] = field(default_factory=dict)  # Outcome name, lower case -> samples
     scores: list[ScaleScores] = field(default_factory=list)
     events: list[AnomalyEvent] = field(default_factory=list)
+    suppressed: dict[str, int] = field(default_factory=dict)  # reason -> anomalies held back
     event_latencies: list[float] = field(default_factory=list)  # s, record time -> acknowledgement
     rejected: list[Rejected] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)  # decode, windows, score, ... -> s

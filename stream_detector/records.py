@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_TIME = -1
 """A record's timestamp where its carrier has none (files)."""
+NO_OFFSET = -1
+"""An event's offset where no record caused it (a deadline that passed)."""
 
 
 class Partition(NamedTuple):
@@ -196,6 +198,7 @@ class AnomalyEvent:
     observed: Mapping[str, float] = field(default_factory=dict)
     expected: Mapping[str, float] = field(default_factory=dict)
     contribution: Mapping[str, float] = field(default_factory=dict)
+    contaminated: bool = False  # its first window may still hold an anomaly before it
 
     @property
     def episode_id(self) -> str:
@@ -229,6 +232,7 @@ class AnomalyEvent:
             "observed": dict(self.observed),
             "expected": dict(self.expected),
             "contribution": dict(self.contribution),
+            "contaminated": self.contaminated,
             "model_version": self.model_version,
             "maturity": self.maturity.value,
             "source": {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stream_detector.app import Loop, Settings, policy_of
 from stream_detector.bundle import MANIFEST, Registry, load_bundle
-from stream_detector.config import Fields, milliseconds
+from stream_detector.config import ConfigError, Fields, milliseconds
 from stream_detector.core.engine import Engine
 from stream_detector.core.groups import Groups
 from stream_detector.core.policy import Policy
@@ -117,7 +117,14 @@ def loop(
     feed: ModelFeed | None = None,
     store: NormalStore | None = None,
 ) -> Loop:
-    """The loop with its models in place."""
+    """The loop with its models in place. Raises ConfigError where a filter names no feature."""
+    known = {name for model in models.values() for name in model.bundle.manifest.features}
+    for name, _ in plan.policy.min_absolute:
+        if name not in known:
+            raise ConfigError(
+                f"episodes.min_deviation.absolute: no model has a feature {name!r}; "
+                f"there are {', '.join(sorted(known))}"
+            )
     made = Loop(
         source=source,
         sink=sink,

@@ -13,6 +13,7 @@ import numpy as np
 from stream_detector.core.clock import NEVER
 from stream_detector.core.groups import ANY_TIME
 from stream_detector.core.resample import run_lengths
+from stream_detector.core.runs import Runs, advance
 from stream_detector.core.segments import Segments
 from stream_detector.core.steps import Steps
 from stream_detector.records import Outcome
@@ -52,6 +53,8 @@ class Admitted:
     segments: Segments  # of m
     previous: NDArray[np.int64]  # [m] time of the series' sample before; NEVER for its first
     silence: NDArray[np.int64]  # [m] ms since then, by its own time or by the partition's clock
+    idle: NDArray[np.int64]  # [m] ms since then by the partition's clock alone
+    runs: Runs | None  # of equal values; where flatlines are looked for
     steps: Steps  # what windows are made of
     restarts: dict[int, int]  # row -> the arrival with which the series starts anew
 
@@ -68,7 +71,9 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     untimed = arrivals.latest[order] == ANY_TIME
     odd = time <= before
     odd |= untimed & (before != NEVER) & (time - before > policy.max_jump)
-    odd |= np.isnan(values).any(axis=1)
+    missing = np.isnan(values)
+    holed = missing.any(axis=1)
+    odd |= holed
     careful = np.zeros(len(segments), np.bool_)
     careful[segments.of[odd]] = True
 
@@ -100,7 +105,11 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     time, filled, clock = time[kept], filled[kept], arrivals.clock[at]
     previous = accepted.previous(time, slab.last_time[row])
     heard = accepted.previous(clock, slab.heard[row])
-    silence = np.where(previous == NEVER, 0, np.maximum(time - previous, clock - heard))
+    idle = np.where(previous == NEVER, 0, clock - heard)
+    silence = np.where(previous == NEVER, 0, np.maximum(time - previous, idle))
+    runs = None
+    if policy.flatline_after is not None:
+        runs = advance(slab, accepted, filled, missing[kept] if holed.any() else None)
 
     slab.late[segments.row[~careful]] = 0
     slab.held[segments.row[~careful]] = 0
@@ -108,7 +117,7 @@ def admit(slab: Slab, arrivals: Arrivals, policy: Policy) -> Admitted:
     slab.last_time[row] = time[accepted.last]
     slab.last[row] = filled[accepted.last]
     steps = _steps(slab, accepted, time, previous, filled)
-    return Admitted(judged, at, accepted, previous, silence, steps, restarts)
+    return Admitted(judged, at, accepted, previous, silence, idle, runs, steps, restarts)
 
 
 def _steps(

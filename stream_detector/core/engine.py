@@ -6,6 +6,7 @@ differently changes no event.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -14,8 +15,9 @@ import numpy as np
 from stream_detector.core import alarms
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import MATURE, judge
-from stream_detector.core.clock import FOREVER
+from stream_detector.core.clock import FOREVER, NEVER
 from stream_detector.core.episodes import Samples, Tracker, Who
+from stream_detector.core.episodes.gates import is_logarithmic
 from stream_detector.core.intake import Intake
 from stream_detector.core.scoring import Scored, excesses, score
 from stream_detector.core.segments import Segments
@@ -57,6 +59,7 @@ class Result:
     events: list[AnomalyEvent] = field(default_factory=list)
     scores: list[ScaleScores] = field(default_factory=list)
     details: list[Detail] = field(default_factory=list)  # none unless the engine is `detailed`
+    suppressed: Counter[str] = field(default_factory=Counter)  # reason -> anomalies held back
 
 
 class Engine:
@@ -84,6 +87,7 @@ class Engine:
         for (name, _), slab in self._slabs.items():
             if name == group:
                 serving.take_over(slab)
+                slab.next_silence = NEVER  # intervals may have become shorter
         return "swapped"
 
     def version(self, group: str) -> str:
@@ -134,7 +138,9 @@ class Engine:
         if slab is None:
             slab = self._slabs[key] = serving.slab()
         who = Who(self._source, batch.partition, serving.features, serving.version)
-        return self._intake.job(batch, slab, serving, Tracker(slab, who, self._policy))
+        logarithmic = is_logarithmic(serving.experts)
+        tracker = Tracker(slab, who, self._policy, logarithmic=logarithmic)
+        return self._intake.job(batch, slab, serving, tracker)
 
     def _run(self, pieces: list[Piece], result: Result) -> list[Piece]:
         """Score and judge pieces; returns those whose series must start anew on the way."""
@@ -209,7 +215,8 @@ class Engine:
         slab.threshold[segments.row] = threshold[segments.last]
         if self._detailed:
             result.details.append(_detail(piece, samples))
-        moves = job.tracker.run(admitted.segments, samples)
+        moves = job.tracker.run(admitted, samples)
+        result.suppressed += moves.suppressed
         job.outcome[piece.place] = admitted.outcome
         job.level[piece.place] = np.nan  # a series that starts anew may judge a sample again
         job.anomalous[piece.place] = False
@@ -286,10 +293,11 @@ class Engine:
                 slab.deviation[row] = job.serving.levels.spread
                 slab.last_time[row], slab.heard[row] = last, heard
                 continue
-            last = int(slab.last_time[row])
-            events += [(at, event) for event in job.tracker.close(row, last, "gap")]
+            last, clock = int(slab.last_time[row]), int(piece.arrivals.clock[at])
+            ended = job.tracker.overdue(row, clock) + job.tracker.close(row, last, "gap")
+            events += [(at, event) for event in ended]
             slab.clear(row)
-            slab.heard[row] = piece.arrivals.clock[at]
+            slab.heard[row] = clock
             job.serving.welcome(slab, row)
             time, offset = int(piece.arrivals.time[at]), int(job.batch.offset[piece.place[at]])
             events.append((at, job.tracker.gap(row, time, offset)))

@@ -1,4 +1,4 @@
-"""What is remembered of an open episode: state alone, the rules are in episodes.py."""
+"""What is remembered of an open episode: state alone, the rules are in episodes/."""
 
 from __future__ import annotations
 
@@ -43,3 +43,7 @@ class Episode:
     severity: int = 0
     repeated_at: int = 0
     threshold: float = 0.0
+    contaminated: bool = False  # its first window may hold an anomaly before it
+    coarsest: int = 1  # largest scale that was to blame
+    peak: float = 0.0  # largest score on its natural scale, and its step; where episodes end by it
+    peaked: int = 0

@@ -127,6 +127,7 @@ class Intake:
 
     def _evict(self, job: Job, clock: int, events: list[AnomalyEvent]) -> None:
         slab = job.slab
+        events += job.tracker.sweep(clock)  # what fell due before them
         rows, due = self._due(slab)
         for row, deadline in zip(rows[due <= clock].tolist(), due[due <= clock], strict=True):
             silence = int(deadline - slab.heard[row])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 SECOND = 1000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
+
+Direction = Literal["both", "above", "below"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,13 @@ class Policy:
     update_every: int = 300 * SECOND
     silent_after: int = HOUR
     regime_change_after: int = 12 * HOUR
+    close_below: float | None = None  # share of an episode's own peak that ends it
+    peak_half_life: int = 400
+    direction: Direction = "both"  # of the deviation that opens an episode
+    min_absolute: tuple[tuple[str, float], ...] = ()  # feature, least deviation as sent
+    min_relative: float | None = None  # of the expected value or the series' spread
+    flatline_after: int | None = 60
+    silence: bool = True
 
     max_series: int = 1_000_000  # per group and partition
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stream_detector.core.episode import Episode
     from stream_detector.core.transforms import Transforms
+    from stream_detector.records import Kind
 
 WINDOW = 60
 LEARN = 120
@@ -60,6 +61,16 @@ class Slab:
     level: NDArray[np.float32]  # [R] newest; NaN before the first
     score: NDArray[np.float32]  # [R] newest
     above: NDArray[np.uint16]  # [R] samples in a row above the threshold, outside episodes
+    withheld: NDArray[np.bool_]  # [R] a filter holds this very anomaly back
+    tainted: NDArray[np.int64]  # [R] newest step whose windows may hold an anomaly that is over
+    peak: NDArray[np.float64]  # [R] of an anomaly that ended by it, and its step
+    peaked: NDArray[np.int64]  # [R]
+    busy: NDArray[np.bool_]  # [R] there are open episodes
+    silent: NDArray[np.bool_]  # [R] its deadline has passed; nothing came since
+    same: NDArray[np.uint16]  # [R, F] samples in a row with the newest value
+    longest: NDArray[np.uint16]  # [R, F] of such runs, as far as they are normal
+    moves: NDArray[np.uint8]  # [R, F] samples that brought another value, while this was learnt
+    watched: NDArray[np.uint8]  # [R] samples that this was learnt from
 
     # Only where samples are resampled:
     bucket: NDArray[np.int64]  # [R] number of the bucket that is being filled; NEVER before it
@@ -82,9 +93,10 @@ class Slab:
         self.index: dict[str, int] = {}
         self.names: list[str | None] = []
         self.free: list[int] = []
-        self.open: dict[int, Episode] = {}
+        self.open: dict[int, dict[Kind, Episode]] = {}  # one of a kind
         self.clock = PartitionClock()
         self.next_eviction = FOREVER  # no series is due before this time
+        self.next_silence = NEVER  # no series that still sends has a deadline before this time
         self._columns = self._layout()
         for name, (dtype, shape, _) in self._columns.items():
             setattr(self, name, np.empty((0, *shape), dtype))
@@ -124,6 +136,16 @@ class Slab:
             "level": (np.float32, (), np.nan),
             "score": (np.float32, (), np.nan),
             "above": (np.uint16, (), 0),
+            "withheld": (np.bool_, (), 0),
+            "tainted": (np.int64, (), 0),
+            "peak": (np.float64, (), 0),
+            "peaked": (np.int64, (), 0),
+            "busy": (np.bool_, (), 0),
+            "silent": (np.bool_, (), 0),
+            "same": (np.uint16, (f,), 0),
+            "longest": (np.uint16, (f,), 0),
+            "moves": (np.uint8, (f,), 0),
+            "watched": (np.uint8, (), 0),
             **(resampled if self.transforms.grid else {}),
         }
 
@@ -168,12 +190,33 @@ class Slab:
         return row
 
     def clear(self, row: int) -> None:
-        """Forget all but the name of a row."""
+        """Forget all but the name of a row and its open episodes."""
         self.forget_learning(row)
         for name, (_, _, fill) in self._columns.items():
             getattr(self, name)[row] = fill
         for past in self._pasts():
             past[row] = np.nan
+        self.busy[row] = row in self.open
+
+    def episodes(self, row: int) -> list[Episode]:
+        """The open episodes of a row, by kind."""
+        return [episode for _, episode in sorted(self.open.get(row, {}).items())]
+
+    def find(self, row: int, kind: Kind) -> Episode | None:
+        return self.open.get(row, {}).get(kind)
+
+    def begin(self, row: int, episode: Episode) -> None:
+        self.open.setdefault(row, {})[episode.kind] = episode
+        self.busy[row] = True
+
+    def end(self, row: int, kind: Kind) -> Episode:
+        """Take an open episode out. Raises KeyError where there is none."""
+        kinds = self.open[row]
+        episode = kinds.pop(kind)
+        if not kinds:
+            del self.open[row]
+            self.busy[row] = False
+        return episode
 
     def forget_learning(self, row: int) -> None:
         if self.slot.item(row) != NOT_LEARNING:
@@ -222,8 +265,7 @@ class Slab:
             result.update(self.pool.values[slot, :seen].tobytes())
             result.update(self.pool.steps[slot, :seen].tobytes())
         for row in rows:
-            if row in self.open:
-                result.update(repr(self.open[row]).encode())
+            result.update(repr(self.episodes(row)).encode() if self.busy[row] else b"")
         return result.hexdigest()
 
 

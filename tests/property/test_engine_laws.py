@@ -38,6 +38,15 @@ POLICY = Policy(
     regime_change_after=3 * HOUR,
     min_length=2,
     hold_limit=2,
+    flatline_after=6,
+)
+POLICIES = (
+    POLICY,
+    replace(POLICY, error=2.5),
+    replace(POLICY, sigma=3.0, silence=False, flatline_after=None),
+    replace(POLICY, close_below=0.3, peak_half_life=20, quiet_period=1),
+    replace(POLICY, min_length=1, direction="above", min_relative=2.0, evict_after=HOUR),
+    replace(POLICY, level=1.5, min_absolute=(("f0", 5.0),), max_clock_step=5 * STEP),
 )
 
 
@@ -48,10 +57,12 @@ def stream(
     ahead: tuple[str, ...] = ("s0", "s2"),
     jitter: int = 0,  # ms that a sample may be off
 ) -> Batch:
-    """Series that are late, repeat themselves, fall silent, jump, miss values and go wild."""
+    """Series that are late, repeat themselves, stick, fall silent, jump, miss values, go wild."""
     rng = np.random.default_rng(seed)
     names = [f"s{i}" for i in range(5)]
     series, times, rows = [], [], []
+    stuck = np.zeros(features)
+    latest: dict[str, NDArray[np.float64]] = {}
     for minute in range(minutes):
         for at, name in enumerate(names):
             fate = rng.random()
@@ -71,6 +82,11 @@ def stream(
                 value += 30 * 10**at
             elif rng.random() < 0.01:
                 value += 12 * 10**at
+            if name == "s0" and 250 < minute < 330 and minute % 40:
+                value = stuck if features == 1 else np.append(stuck[:1], value[1:])
+            elif name == "s1" and rng.random() < 0.3:
+                value = latest.get(name, value)
+            stuck, latest[name] = value if name == "s0" else stuck, value
             value = np.where(rng.random(features) < 0.02, np.nan, value) if features > 1 else value
             series.append(name)
             times.append(now + int(rng.integers(0, jitter + 1)))
@@ -121,7 +137,7 @@ def fresh(
     smoothing=st.sampled_from([(1, "mean"), (5, "mean"), (4, "median")]),
     transforms=st.sampled_from(CHAINS),
     jitter=st.sampled_from([0, STEP // 2, STEP]),
-    policy=st.sampled_from([POLICY, replace(POLICY, error=2.5), replace(POLICY, sigma=3.0)]),
+    policy=st.sampled_from(POLICIES),
     cuts=st.lists(st.integers(1, 2500), max_size=60),
 )
 def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state(

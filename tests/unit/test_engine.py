@@ -95,7 +95,8 @@ def test_an_open_episode_repeats_itself_no_more_often_than_told() -> None:
     values = [*noise(150), *([30.0] * 100)]
     policy = Policy(level=3.0, update_every=20 * STEP)
     result = engine(policy, known=KNOWN).process([samples(values)])
-    repeated = [e.at // STEP for e in result.events if e.status is Status.UPDATED]
+    anomaly = [e for e in result.events if e.kind is Kind.ANOMALY]
+    repeated = [e.at // STEP for e in anomaly if e.status is Status.UPDATED]
     # A rise in severity is told at once, at most twice; the others keep their distance.
     calm = [at for at in repeated if at > 160]
     assert all(b - a >= 20 for a, b in pairwise(calm))
@@ -125,9 +126,10 @@ def test_a_series_that_stops_sending_closes_its_episode_at_the_deadline() -> Non
     made = engine(Policy(level=3.0, silent_after=HOUR), known=KNOWN)
     made.process([samples([*noise(150), 50.0])])
     others = samples(noise(100), 150, series="other")
-    [event] = made.process([others]).events
-    assert (event.series, event.status, event.close_reason) == ("s", Status.CLOSED, "silent")
-    assert event.at == 150 * STEP + HOUR
+    ended, silence = made.process([others]).events
+    assert (ended.series, ended.status, ended.close_reason) == ("s", Status.CLOSED, "silent")
+    assert (silence.kind, silence.status) == (Kind.SILENCE, Status.OPENED)
+    assert ended.at == silence.at == 150 * STEP + HOUR
 
 
 def test_samples_out_of_order_are_dropped_and_counted() -> None:
@@ -247,7 +249,7 @@ def test_an_episode_that_lasts_is_the_new_normal_and_the_series_learns_anew() ->
     values = [*noise(150), *(40 + np.array(noise(900, 1))).tolist()]
     result = engine(policy, known=KNOWN).process([samples(values)])
     assert (Kind.ANOMALY, Status.CLOSED, "regime_change") in kinds(result)
-    assert len(opened(result)) == 1
+    assert [event.kind for event in opened(result)] == [Kind.ANOMALY, Kind.REGIME]
     level = result.verdicts[0].level
     assert np.nanmax(level[-300:]) < 5.0
 

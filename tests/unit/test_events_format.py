@@ -89,6 +89,7 @@ def test_the_body_keeps_the_order_of_the_contract() -> None:
         "observed",
         "expected",
         "contribution",
+        "contaminated",
         "model_version",
         "maturity",
         "source",

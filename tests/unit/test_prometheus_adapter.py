@@ -11,11 +11,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from stream_detector.adapters.prometheus import (
-    SCORE_EDGES,
-    BulkHistogram,
-    PrometheusTelemetry,
-)
+from stream_detector.adapters.prometheus import SCORE_EDGES, PrometheusTelemetry
+from stream_detector.adapters.prometheus.histogram import BulkHistogram
 from stream_detector.ports import Progress
 from stream_detector.records import (
     AnomalyEvent,
@@ -162,6 +159,7 @@ def test_a_turn_moves_everything_that_it_carries(
                 outcomes={"accepted": 8, "late": 1},
                 scores=[scores([0.1, 0.2]), scores([0.3], scale=6)],
                 events=[an_event(), an_event(series="pump-8"), an_event(Status.CLOSED)],
+                suppressed={"deviation": 3},
                 event_latencies=[0.02, -0.5, 4.0],
                 rejected=[Rejected(Reason.MALFORMED, "bad JSON", record)],
                 stages={"decode": 0.002, "engine": 0.01},
@@ -179,6 +177,7 @@ def test_a_turn_moves_everything_that_it_carries(
     assert value("event_latency_seconds_count") == 6
     assert value("event_latency_seconds_sum") == pytest.approx(2 * 4.02)
     assert value("dead_letters_total", reason="malformed") == 2
+    assert value("episodes_suppressed_total", reason="deviation") == 6
     assert value("stage_seconds_sum", stage="decode") == pytest.approx(0.004)
     assert value("series", state="mature") == 5
     assert value("series", state="warming") == 0

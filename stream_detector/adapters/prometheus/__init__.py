@@ -1,14 +1,12 @@
 """Metrics for Prometheus: the catalogue of all of them, and the telemetry that moves them.
 
-This is the only file that knows prometheus_client, and the only one where a metric may be born.
+Only this package knows prometheus_client, and only this file is where a metric may be born.
 Labels come from closed sets, never from a series' name, and exist from the start with the value 0:
 rates work from the first sample on, and an absent metric always means a detector that is gone.
 """
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections import Counter as Tally
 from typing import TYPE_CHECKING, Final
@@ -23,19 +21,14 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
+from stream_detector.adapters.prometheus.histogram import BulkHistogram
 from stream_detector.records import Kind, Maturity, Outcome, Reason, Severity, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import ArrayLike, NDArray
-    from prometheus_client.metrics_core import Metric
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stream_detector.ports import Progress
     from stream_detector.records import AnomalyEvent, Partition, ScaleScores
@@ -73,73 +66,9 @@ STAGES: Final = (
 """As the loop names them; `engine` is without the time in the model, which is `score`."""
 RELOADS: Final = ("swapped", "refused", "incompatible", "absent")
 STATES: Final = tuple(state.value for state in Maturity)
+OBJECTIONS: Final = ("direction", "deviation")
 OTHER: Final = "other"
 """Label value for what is not in its closed set: visible, and still bounded."""
-
-
-class BulkHistogram(Collector):
-    """A histogram that counts whole arrays at once; one row of counts per set of labels."""
-
-    def __init__(
-        self,
-        name: str,
-        documentation: str,
-        labels: Sequence[str] = (),
-        *,
-        edges: Sequence[float],
-        registry: CollectorRegistry,
-    ) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = tuple(labels)
-        self._edges = np.array(edges, np.float64)  # [n] ascending, upper bounds, inclusive
-        self._texts = [_number(edge) for edge in (*edges, math.inf)]
-        self._counts: dict[tuple[str, ...], NDArray[np.int64]] = {}  # labels -> [n + 1]
-        self._sums: dict[tuple[str, ...], float] = {}
-        self._lock = threading.Lock()  # the loop counts while a scrape reads
-        if not self._labels:
-            self.declare()
-        registry.register(self)
-
-    def declare(self, *labels: str) -> None:
-        """Show these labels from now on, with nothing counted yet."""
-        if len(labels) != len(self._labels):
-            raise ValueError(f"{self._name} has the labels {self._labels}, got {labels}")
-        with self._lock:
-            if labels not in self._counts:
-                self._counts[labels] = np.zeros(len(self._edges) + 1, np.int64)
-                self._sums[labels] = 0.0
-
-    def observe(self, values: ArrayLike, *labels: str) -> None:
-        """Count an array [m]; NaN and infinities are left out (they would poison the sum)."""
-        column = np.asarray(values, np.float64)
-        finite = np.isfinite(column)
-        if not finite.all():
-            column = column[finite]
-        index = np.searchsorted(self._edges, column, side="left")  # v <= edge: `le` is inclusive
-        counts = np.bincount(index, minlength=len(self._edges) + 1)
-        total = float(column.sum())
-        self.declare(*labels)
-        with self._lock:
-            self._counts[labels] += counts
-            self._sums[labels] += total
-
-    def describe(self) -> Iterable[Metric]:
-        return [self._family()]
-
-    def collect(self) -> Iterator[Metric]:
-        with self._lock:
-            rows = [
-                (labels, np.cumsum(counts).tolist(), self._sums[labels])
-                for labels, counts in self._counts.items()
-            ]
-        family = self._family()
-        for labels, cumulative, total in rows:
-            family.add_metric(labels, list(zip(self._texts, cumulative, strict=True)), total)
-        yield family
-
-    def _family(self) -> HistogramMetricFamily:
-        return HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
 
 
 class Catalogue:
@@ -216,6 +145,13 @@ class Catalogue:
             ["kind", "status", "severity"],
             registry=registry,
         )
+        # Once for each anomaly, whether or not it opened an episode later.
+        self.episodes_suppressed: Final = Counter(
+            "stream_detector_episodes_suppressed_total",
+            "Anomalies held back by a filter, `episodes.direction` or `episodes.min_deviation`.",
+            ["reason"],
+            registry=registry,
+        )
         # From the record's time in Kafka to the acknowledgement of the event that it caused.
         self.event_latency: Final = BulkHistogram(
             "stream_detector_event_latency_seconds",
@@ -272,6 +208,8 @@ class Catalogue:
             self.samples.labels(outcome)
         for reason in Reason:
             self.dead_letters.labels(reason.value)
+        for objection in OBJECTIONS:
+            self.episodes_suppressed.labels(objection)
         for kind in Kind:
             for status in Status:
                 for severity in Severity:
@@ -328,6 +266,8 @@ class PrometheusTelemetry:
             metrics.dead_letters.labels(reason.value).inc(count)
         for labels, count in Tally(map(_event_labels, progress.events)).items():
             metrics.events.labels(*labels).inc(count)
+        for objection, count in progress.suppressed.items():
+            metrics.episodes_suppressed.labels(_closed(objection, OBJECTIONS)).inc(count)
         if progress.event_latencies:
             # Clocks of two machines differ: an event is never earlier than its cause.
             metrics.event_latency.observe(np.maximum(progress.event_latencies, 0.0))
@@ -376,11 +316,6 @@ class PrometheusTelemetry:
         self.metrics.reconstruction_error.observe(scores.error, *labels)
         self.metrics.score_ratio.observe(scores.ratio, *labels)
         self.metrics.model_faults.labels(*labels).inc(scores.faults)
-
-
-def _number(value: float) -> str:
-    """A number as Prometheus writes it: OpenMetrics asks for one spelling only."""
-    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # the client's, no types
 
 
 def _closed(value: str, allowed: Sequence[str]) -> str:
