@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from stream_detector.formats.tables import TableError, read_tables
-from trainer.benchmarks.cases import Case, Judged
+from trainer.benchmarks.cases import USUAL, Case, Judged, OperatingPoint
 from trainer.benchmarks.folders import own_folder, some
 from trainer.benchmarks.nab_scoring import (
     PROFILES,
@@ -71,6 +71,7 @@ class Nab:
         "range", "mahalanobis", "knn", "random", "difference", "moving_average",
     )  # fmt: skip
     # Probation is short: a tenth of it would be no window to decide when to stop.
+    operating: ClassVar[OperatingPoint] = USUAL
     split: ClassVar[Split | None] = Split(train=0.55, validation=0.15)
 
     def find(self, data: Path) -> list[Path]:
