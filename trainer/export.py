@@ -85,6 +85,8 @@ class Exported(nn.Module):
         self.local = bool(local)
         self.robust = local == "median"
         self.clip = clip
+        self.changes = float(WINDOW - 1)
+        self.steps = nn.Buffer(torch.arange(1.0, WINDOW).unsqueeze(1))
         self.moves = nn.Buffer(torch.ones(1) if moves is None else moves.float())
 
     def forward(
@@ -106,8 +108,9 @@ class Exported(nn.Module):
         newest = away.square()  # [B, F]
         below = away.clamp(max=0.0).square().mean(dim=1)
         above = away.clamp(min=0.0).square().mean(dim=1)
-        same = (windows[:, 1:] == windows[:, :-1]).to(windows.dtype).flip(1)
-        stuck = same.cumprod(dim=1).mean(dim=1).square() * self.moves  # [B, F]
+        moved = (windows[:, 1:] != windows[:, :-1]).to(windows.dtype)
+        latest = (moved * self.steps).amax(dim=1)  # the step of the last change, 0 for none
+        stuck = (1.0 - latest / self.changes).square() * self.moves  # [B, F]
         most = stuck.amax(dim=1)  # [B]
         own = (whole.mean(dim=1), newest.mean(dim=1), most, below, above)
         scores = [torch.stack(own, dim=1)]

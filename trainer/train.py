@@ -235,7 +235,7 @@ def _exported(
     """The model with the families of experts that these names need, fitted to the windows."""
     seed = config.fit.seed
     families = experts.build(names, windows.features)
-    sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
+    sample = torch.from_numpy(windows.take(drawn(windows, experts.sample(windows.features), seed)))
     for family in families:
         family.prepare(sample, seed)
     moves = (sample != sample[:, :1]).flatten(0, 1).any(dim=0)

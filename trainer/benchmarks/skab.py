@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trainer.benchmarks.cases import Answer
 
 TRAIN = 400
-TIMES, CLOSE_BELOW = 1.2, 0.15
+TIMES, CLOSE_BELOW = 1.25, 0.15
 LABELS = ("anomaly", "changepoint")
 COUNTS = ("true_positive", "false_positive", "false_negative", "true_negative")
 RESAMPLES = 2000
@@ -47,8 +47,8 @@ class Skab:
         f"Trained on the first {TRAIN} rows of each file; all later rows pooled. f1, far (false "
         "alarm rate), mar (missed alarm rate) of rows whose level reaches the product's own "
         "threshold; episode_*: of rows within an open episode. far and mar are shares, not "
-        f"percent. Operating point: threshold {TIMES} times the 99% quantile of the held-out scores; an "
-        f"episode closes below {CLOSE_BELOW:.0%} of its own peak, and with no quiet period."
+        f"percent. Operating point: threshold {TIMES} times the 99% quantile of the held-out "
+        f"scores; an episode closes below {CLOSE_BELOW:.0%} of its own peak, and with no quiet period."
     )
     headline: ClassVar[str] = "episode_f1"
     baselines: ClassVar[tuple[str, ...]] = (
