@@ -74,6 +74,7 @@ class Answer:
     episodes: list[Interval]  # first and last row of each
     windows: int = 0  # that were scored
     cpu: float = 0.0  # s of process time for them
+    contribution: NDArray[np.float32] | None = None  # [m, F] NaN without a window
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,8 @@ def judged(case: Case, model: Model, policy: Policy | None = None) -> Answer:
         full[place[tested]] = values[tested]
         return full
 
+    blame = np.full((case.tested, len(case.features)), np.nan, np.float32)
+    blame[place[tested]] = seen.contribution[tested]
     at = series.timestamp
     ends = [
         (place[np.searchsorted(at, one.start)], place[np.searchsorted(at, one.end, "right") - 1])
@@ -103,6 +105,7 @@ def judged(case: Case, model: Model, policy: Policy | None = None) -> Answer:
         episodes=[(max(int(first), 0), int(last)) for first, last in ends if last >= 0],
         windows=sum(judged_samples // (scale * step) for scale in manifest.scales),
         cpu=cpu,
+        contribution=blame,
     )
 
 
