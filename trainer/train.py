@@ -240,7 +240,12 @@ def _exported(
         family.prepare(sample, seed)
     moves = (sample != sample[:, :1]).flatten(0, 1).any(dim=0)
     return export.Exported(
-        model, families, local=config.windows.local, clip=config.windows.clip, moves=moves
+        model,
+        families,
+        local=config.windows.local,
+        clip=config.windows.clip,
+        counted=names,
+        moves=moves,
     )
 
 

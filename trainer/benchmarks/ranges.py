@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from stream_detector.core.policy import DAY
-from trainer.benchmarks.cases import USUAL, Judged, OperatingPoint
+from stream_detector.core.policy import DAY, Policy
+from trainer.benchmarks.cases import Judged, OperatingPoint
 from trainer.event_metrics import match
 from trainer.metrics import NAN, f_beta
 from trainer.vus import vus_pr
@@ -48,7 +48,7 @@ class RangeSuite:
         "mahalanobis", "knn", "random", "difference", "difference_held", "moving_average",
         "moving_average_held",
     )  # fmt: skip
-    operating: ClassVar[OperatingPoint] = USUAL
+    operating: ClassVar[OperatingPoint] = OperatingPoint(policy=Policy(regime_change_after=30 * DAY))
     split: ClassVar[Split | None] = None
 
     def judge(self, case: Case | None, answer: Answer | None) -> Judged:

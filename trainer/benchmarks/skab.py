@@ -48,7 +48,8 @@ class Skab:
         "alarm rate), mar (missed alarm rate) of rows whose level reaches the product's own "
         "threshold; episode_*: of rows within an open episode. far and mar are shares, not "
         f"percent. Operating point: threshold {TIMES} times the 99% quantile of the held-out "
-        f"scores; an episode closes below {CLOSE_BELOW:.0%} of its own peak, and with no quiet period."
+        f"scores; an episode closes below {CLOSE_BELOW:.0%} of its own peak, without a quiet "
+        "period."
     )
     headline: ClassVar[str] = "episode_f1"
     baselines: ClassVar[tuple[str, ...]] = (
