@@ -28,8 +28,8 @@ TITLES = {
     "skab": "SKAB, sensors of a water loop: F1 of rows, at the product's threshold.",
     "smd": "Server Machine Dataset: VUS-PR, events, delays, false alarms.",
     "smap_msl": "Telemetry of SMAP and MSL: VUS-PR, events, delays, false alarms.",
-    "attribution": "Anomalies of one feature put into SMD: is that the feature that is blamed?",
     "kpi": "AIOps KPI and WSD: VUS-PR, events, delays, false alarms.",
+    "attribution": "Anomalies of one feature put into SMD: is that the feature that is blamed?",
 }
 """Suites; told here because help need not wait for what runs them."""
 ENDINGS = (".md", ".html")
