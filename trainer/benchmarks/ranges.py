@@ -34,8 +34,8 @@ PROTOCOL = (
     "false_alarms_per_day of the product's episodes at its own threshold: alarms at most "
     f"{GAP} samples apart are one, and one that begins up to {GRACE} samples late still counts. "
     "alarm_share: share of the samples within an episode. Files without a labelled anomaly count "
-    "in false_alarms_per_day and alarm_share alone. Operating point: the recipe's own threshold; what "
-    f"is usual is learnt anew after an anomaly of {REGIME} days, not of 12 hours."
+    "in false_alarms_per_day and alarm_share alone. Operating point: the recipe's own "
+    f"threshold; what is usual is learnt anew after an anomaly of {REGIME} days, not of 12 hours."
 )
 MEANS = (
     "vus_pr", "auc_pr", "event_f1", "detection_delay", "false_alarms_per_day", "alarm_share",
