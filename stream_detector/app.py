@@ -60,11 +60,13 @@ class Settings:
     poll_timeout: float = 0.2  # s; how long an idle loop waits before it looks for new models
 
 
-def policy_of(config: DetectorConfig) -> Policy:
-    """The engine's policy as the configuration has it."""
+def policy_of(config: DetectorConfig, partitions: int = 1) -> Policy:
+    """The engine's policy as the configuration has it; `partitions` of all input topics."""
     rule, time, episodes = config.threshold, config.time, config.episodes
     return Policy(
         alarm_budget=config.alarm_budget,
+        alarm_budget_total=config.alarm_budget_total,
+        shares=partitions * len(config.routes),
         level=rule.level if rule else None,
         quantile=rule.quantile if rule else None,
         sigma=rule.sigma if rule else None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stream_detector.core.calibration import MEMORY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -32,6 +34,8 @@ class SeriesTable:
     scale: NDArray[np.float64]  # [n, F]
     score_location: NDArray[np.float64]  # [n] of the transformed score (see Levels)
     score_spread: NDArray[np.float64]  # [n]
+    score_count: NDArray[np.int64]  # [n] held-out scores
+    memory: NDArray[np.void]  # [n] what they have taught (see core.calibration)
     score_mean: NDArray[np.float64]  # [n] of the held-out scores themselves
     score_std: NDArray[np.float64]  # [n]
     interval: NDArray[np.float64]  # [n] ms between samples, median
@@ -60,6 +64,8 @@ class SeriesTable:
         lengths = {len(array) for array in arrays.values()} | {len(names)}
         if len(lengths) != 1 or len(set(names)) != len(names):
             raise BundleError(f"{SERIES}: columns of different lengths, or a series twice")
+        if arrays["memory"].dtype != MEMORY:
+            raise BundleError(f"{SERIES}: what scores have taught is of another version; fit anew")
         return cls(row={name: row for row, name in enumerate(names)}, **arrays)
 
 

@@ -41,7 +41,7 @@ __all__ = [
     "golden_to_bytes", "load_bundle", "module_name",
 ]  # fmt: skip
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WINDOW = 60
 MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -110,20 +110,22 @@ class Expert(_Struct, frozen=True, kw_only=True):
 
 
 class Levels(_Struct, frozen=True, kw_only=True):
-    """Held-out score distribution: score -> level.
+    """Held-out score distribution: what a series' scores are held against before it has its own.
 
-    With t = ln(score + epsilon) or the score itself, m and d a series' usual t and its spread, and
-    z = (t - m) / d: the level is interpolated between the knots (z, level), and grows by `slope` a
-    unit of z beyond. `location`, `spread`: m, d of all training series; series.npz has each one's.
+    t is ln(score + epsilon), or the score itself, or, for a sum of tail excesses, ln(1 + score)
+    above zero and the score below; m and d are a series' usual t and its mean distance from that,
+    and z = (t - m) / d. `location` and `spread`: m and d of all training series. The anchor is the
+    z that 3% of the scores exceed, in clusters of which `rate` a score begin, and whose peaks
+    exceed it by `excess` on average. series.npz has what each series' own scores have taught.
     """
 
-    transform: Literal["log", "identity"] = "log"
+    transform: Literal["log", "log1p", "identity"] = "log"
     epsilon: float = 1e-9
     location: float
     spread: float
-    z: list[float]
-    level: list[float]
-    slope: float
+    anchor: float
+    excess: float
+    rate: float
 
 
 class Threshold(_Struct, frozen=True, kw_only=True):
@@ -261,8 +263,8 @@ def _check(manifest: Manifest, path: Path) -> None:
         problem = wrong
     elif not manifest.experts or any(e.scale not in manifest.scales for e in manifest.experts):
         problem = "every expert needs one of the scales"
-    elif len(manifest.levels.z) != len(manifest.levels.level) or len(manifest.levels.z) < 2:
-        problem = "levels need at least two knots"
+    elif min(manifest.levels.spread, manifest.levels.excess, manifest.levels.rate) <= 0:
+        problem = "spread, excess and rate of the levels must be above zero"
     elif missing := needed - manifest.sha256.keys():
         problem = f"no digest for {', '.join(sorted(missing))}"
     elif any(Path(name).name != name for name in manifest.sha256):

@@ -21,6 +21,7 @@ from stream_detector.bundle import (
     TrainingData,
     Transform,
 )
+from stream_detector.core.calibration import prior
 from stream_detector.ports import Model, Scores
 from stream_detector.records import (
     AnomalyEvent,
@@ -92,6 +93,8 @@ def model(
         scale=np.array([[s] * f for _, s in known.values()]).reshape(n, f),
         score_location=np.full(n, location),
         score_spread=np.full(n, spread),
+        score_count=np.full(n, 1000),
+        memory=np.repeat(prior(2.0, 0.3, 0.01), n),
         score_mean=np.full(n, np.exp(location)),
         score_std=np.full(n, spread),
         interval=np.full(n, 60_000.0),
@@ -115,9 +118,9 @@ def model(
         levels=Levels(
             location=location,
             spread=spread,
-            z=[0.0, 1.0, 2.0, 3.0],
-            level=[0.3, 0.8, 1.6, 2.9],
-            slope=1.5,
+            anchor=2.0,
+            excess=0.3,
+            rate=0.01,
         ),
         threshold=threshold or Threshold(method="level", value=level),
         transforms=list(transforms),

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from stream_detector.bundle import (
-    WINDOW,
     Expert,
     Levels,
     SeriesTable,
@@ -24,6 +23,7 @@ from stream_detector.bundle import (
 from stream_detector.core import levels as core
 from trainer.data import DataError
 from trainer.preprocess import stream_windows
+from trainer.score_memory import usual_scores
 from trainer.thresholds import SeriesScores, threshold_of
 
 if TYPE_CHECKING:
@@ -45,23 +45,8 @@ WEIGHT_QUANTILE = 0.99
 LEAST_PART = 1e-3
 """Least mean excess of a tail, as a part of where it begins."""
 
-FLOOR = 0.05
-"""Least spread of a series' log score: five per cent of its usual score."""
-
-PRIOR_WINDOWS = 10.0
-"""Independent windows' worth of weight that the fleet's spread has on that of one series."""
-
-KNOTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, *(0.75 + 0.25 * step for step in range(18)))
-"""Levels to place knots at, 5 the highest."""
-
 CLUSTERS = 10
-"""Separate stretches above a knot that make it reliable; overlapping windows count once."""
-
-PRIOR_EXCESS, PRIOR_CLUSTERS, LEAST_EXCESS = 0.5, 5.0, 0.1
-"""Beyond the knots: mean excess in z to start from, its weight in clusters, its least value."""
-
-EXCESS_CUT = 3.0
-"""A held-out anomaly counts at most this many usual excesses, so that it hardly widens the tail."""
+"""Scores above its beginning that a tail needs to have a mean excess of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +173,16 @@ def calibrate(
     }
     fused = {number: scores[series[number].name].normal for number in by_series}
     middle = float(np.median([np.median(score) for score in fused.values()]))
+    transform: Literal["log", "log1p", "identity"] = "log"
+    if config.tail is not None:
+        transform = "log1p" if config.shape == "linear" else "identity"
     blank = Levels(
-        transform="identity" if config.tail and config.shape == "linear" else "log",
-        location=0.0, spread=1.0, z=[0.0, 1.0], level=[0.0, 1.0], slope=1.0,
-        epsilon=max(1e-6 * middle, 1e-12),
+        transform=transform, epsilon=max(1e-6 * middle, 1e-12),
+        location=0.0, spread=1.0, anchor=1.0, excess=1.0, rate=1.0,
     )  # fmt: skip
     t = {number: core.transformed(score, blank) for number, score in fused.items()}
-    location, spread, overall = _usual(t, len(series))
-    z = [(t[number] - location[number]) / spread[number] for number in t]
-    knots_z, knots_level, slope = knots(z)
-    levels = Levels(
-        transform=blank.transform, location=overall[0], spread=overall[1], epsilon=blank.epsilon,
-        z=knots_z, level=knots_level, slope=slope,
-    )  # fmt: skip
+    usual = usual_scores(t, len(series))
+    levels = replace(blank, **usual.fleet)
     everything = np.concatenate(list(fused.values()))
     names = [one.name for one in series]
     source = f"from {len(everything)} held-out windows of {len(fused)} series, none of them fitted"
@@ -209,8 +191,10 @@ def calibrate(
         row={name: number for number, name in enumerate(names)},
         center=scaling.center,
         scale=scaling.scale,
-        score_location=location,
-        score_spread=spread,
+        score_location=usual.location,
+        score_spread=usual.spread,
+        score_count=usual.held_out,
+        memory=usual.memory,
         score_mean=_each(fused, len(series), np.mean, everything),
         score_std=_each(fused, len(series), np.std, everything),
         interval=np.array([one.interval for one in series]),
@@ -243,7 +227,7 @@ def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32
     reach = np.maximum(reach, floor)
     reach = np.where(reach > 0, reach, 1.0)
     return [
-        msgspec.structs.replace(one, weight=one.weight or float(reach[0] / reach[column]))
+        replace(one, weight=one.weight or float(reach[0] / reach[column]))
         for column, one in enumerate(experts)
     ]
 
@@ -259,73 +243,13 @@ def _tailed(
         above = scores[scores > at]
         excess = float(above.mean()) - at if len(above) >= CLUSTERS else least or at
         tail = Tail(shape=shape, at=at, excess=max(excess, LEAST_PART * at, 1e-9))
-        result.append(msgspec.structs.replace(one, tail=tail, weight=one.weight or 1.0))
+        result.append(replace(one, tail=tail, weight=one.weight or 1.0))
     return result
 
 
 def _excesses(raw: NDArray[np.float32], experts: Sequence[Expert]) -> NDArray[np.float32]:
     columns = zip(raw.T, experts, strict=True)
     return np.column_stack([core.excess_of(scores, one.tail) for scores, one in columns])
-
-
-def _usual(
-    t: dict[int, NDArray[np.float64]], count: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
-    """Location and spread of each series' transformed score, and the fleet's.
-
-    The fleet's are the medians over the series; a series without held-out scores gets them. Windows
-    that overlap tell little news, so the spread of a short slice is drawn to the fleet's.
-    """
-    found = {number: core.usual(part, FLOOR) for number, part in t.items()}
-    fleet = tuple(float(part) for part in np.median(list(found.values()), axis=0))
-    location, spread = np.full(count, fleet[0]), np.full(count, fleet[1])
-    for number, (middle, width) in found.items():
-        news = len(t[number]) / WINDOW
-        weighted = news * np.log(width) + PRIOR_WINDOWS * np.log(fleet[1])
-        location[number], spread[number] = middle, np.exp(weighted / (news + PRIOR_WINDOWS))
-    return location, spread, (fleet[0], fleet[1])
-
-
-def knots(z: Sequence[NDArray[np.float64]]) -> tuple[list[float], list[float], float]:
-    """z of each series in time -> knots (z, level = -log10 of the tail), and the slope beyond.
-
-    The last knot is the highest that enough separate stretches of windows exceed; from there the
-    tail is exponential with the mean excess over it.
-    """
-    pooled = np.sort(np.concatenate(z))
-    found_z: list[float] = []
-    found_level: list[float] = []
-    for level in KNOTS:
-        at = float(np.quantile(pooled, 1 - 10.0**-level, method="higher"))
-        separate = sum(_clusters(part, at) for part in z)
-        if found_z and (separate < CLUSTERS and level > 1.0):
-            break
-        if not found_z or at > found_z[-1] + 1e-6:
-            found_z.append(at)
-            found_level.append(level)
-    if len(found_z) < 2:  # all scores alike
-        found_z, found_level = [found_z[0], found_z[0] + 1.0], [found_level[0], 1.0]
-    return found_z, found_level, 1.0 / (_mean_excess(z, found_z[-1]) * float(np.log(10)))
-
-
-def _mean_excess(z: Sequence[NDArray[np.float64]], at: float) -> float:
-    """Mean excess over `at`, every cluster counting once; drawn to a prior while they are few."""
-    found = []
-    for part in z:
-        above = np.flatnonzero(part > at)
-        apart = np.flatnonzero(np.diff(above) >= WINDOW) + 1
-        found += [part[rows] - at for rows in np.split(above, apart) if len(rows)]
-    total = PRIOR_CLUSTERS * PRIOR_EXCESS
-    if found:
-        most = EXCESS_CUT * float(np.median([one.mean() for one in found]))
-        total += sum(float(np.minimum(one, most).mean()) for one in found)
-    return max(total / (PRIOR_CLUSTERS + len(found)), LEAST_EXCESS)
-
-
-def _clusters(z: NDArray[np.float64], at: float) -> int:
-    """Stretches above `at`, in time; less than a window apart they are one."""
-    above = np.flatnonzero(z > at)
-    return int((np.diff(above) >= WINDOW).sum()) + 1 if len(above) else 0
 
 
 def _each(

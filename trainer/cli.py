@@ -18,6 +18,7 @@ from trainer.benchmarks.command import register as register_benchmark
 from trainer.data import DataError
 from trainer.evaluate_command import register as register_evaluate
 from trainer.fit_command import fit
+from trainer.promise_command import register as register_promise
 from trainer.recipes_command import register as register_recipes
 from trainer.refresh_command import Ports
 from trainer.refresh_command import register as register_refresh
@@ -67,6 +68,7 @@ register_recipes(app, _ports)
 register_threshold(app, _ports)
 register_tune(app, _ports)
 register_benchmark(app, _loader)
+register_promise(app, _loader)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -136,7 +136,7 @@ def _values(ax: Axes, part: Strip) -> None:
     ax.tick_params(axis="x", labelbottom=False)
     ax.set_xlim(part.hours[0], part.hours[-1])
     ax.set_title(part.title, loc="left", fontsize=10.5, color=INK, pad=14, fontweight="bold")
-    _plain(ax)
+    plain(ax)
 
 
 def _level(ax: Axes, part: Strip) -> None:
@@ -149,7 +149,7 @@ def _level(ax: Axes, part: Strip) -> None:
     ax.set_ylabel("level", fontsize=8.5)
     ax.tick_params(axis="y", labelsize=8)
     ax.set_xlim(part.hours[0], part.hours[-1])
-    _plain(ax)
+    plain(ax)
 
 
 def comparisons(path: Path, title: str, parts: Sequence[Comparison], columns: int = 2) -> None:
@@ -170,7 +170,7 @@ def comparisons(path: Path, title: str, parts: Sequence[Comparison], columns: in
         ax.set_xlim(part.hours[0], part.hours[-1])
         ax.margins(y=0.08)
         ax.tick_params(labelsize=8)
-        _plain(ax)
+        plain(ax)
     for ax in axes[len(parts) :]:
         ax.set_axis_off()
     for ax in axes[max(0, len(parts) - columns) : len(parts)]:
@@ -223,7 +223,7 @@ def histograms(path: Path, title: str, parts: Sequence[Scores]) -> None:
             ax.set_yscale("log")
             ax.set_ylim(bottom=0.7)
             ax.tick_params(labelsize=8.5)
-            _plain(ax)
+            plain(ax)
     for ax in axes[:, 0]:
         ax.set_ylabel("windows", fontsize=9)
     figure.legend(
@@ -283,7 +283,7 @@ def track(part: Track) -> bytes:
         for first, last in part.truth:
             ax.axvspan(first, max(last, first + least), color=ORANGE, alpha=0.35, lw=0)
         ax.tick_params(labelsize=8.5)
-        _plain(ax)
+        plain(ax)
     axes[-1].set_xlim(part.at[0], part.at[-1])
     axes[-1].set_xlabel(part.unit, fontsize=9)
     handles: list[Any] = [Line2D([], [], color=INK, lw=1.2, label="observed; level")]
@@ -296,7 +296,7 @@ def track(part: Track) -> bytes:
         Patch(facecolor=RED, label="episode, false"),
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=6, frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg(figure)
 
 
 def classes(parts: Mapping[str, NDArray[np.floating]], label: str, threshold: float) -> bytes:
@@ -315,8 +315,8 @@ def classes(parts: Mapping[str, NDArray[np.floating]], label: str, threshold: fl
     ax.set_ylabel("share of samples", fontsize=9)
     ax.legend(frameon=False, fontsize=8.5)
     ax.tick_params(labelsize=8.5)
-    _plain(ax)
-    return _svg(figure)
+    plain(ax)
+    return svg(figure)
 
 
 def curve(
@@ -338,8 +338,8 @@ def curve(
     ax.set_ylabel(labels[1], fontsize=9)
     ax.legend(frameon=False, fontsize=8.5, loc="best")
     ax.tick_params(labelsize=8.5)
-    _plain(ax)
-    return _svg(figure)
+    plain(ax)
+    return svg(figure)
 
 
 def losses(history: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
@@ -358,11 +358,12 @@ def losses(history: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
         ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         ax.legend(frameon=False, fontsize=8.5)
         ax.tick_params(labelsize=8.5)
-        _plain(ax)
-    return _svg(figure)
+        plain(ax)
+    return svg(figure)
 
 
-def _svg(figure: Figure) -> bytes:
+def svg(figure: Figure) -> bytes:
+    """Equal figures give equal bytes."""
     file = io.BytesIO()
     with rc_context({"svg.hashsalt": "report"}):  # this and no date: equal data, equal files
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -384,7 +385,7 @@ def _quantity(value: float, _: Any) -> str:
     return f"{value:.5g}"
 
 
-def _plain(ax: Axes) -> None:
+def plain(ax: Axes) -> None:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):

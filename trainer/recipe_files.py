@@ -40,3 +40,9 @@ def config_path(given: Path) -> Path:
 def load_config(given: Path | None) -> TrainerConfig:
     """A trainer.yaml by path or by the name of a recipe; where none is given, the default one."""
     return load_yaml(config_path(given or Path(DEFAULT)), TrainerConfig)
+
+
+def default_or(name: str | None) -> tuple[str, TrainerConfig]:
+    """Name and settings; without a name those of the recipe `default`."""
+    path = Path(name or DEFAULT)
+    return config_path(path).stem, load_config(path)

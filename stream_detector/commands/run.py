@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from stream_detector.app import policy_of
 from stream_detector.bundle import Registry
 from stream_detector.commands import wiring
 from stream_detector.commands.check import refuse_compacted
@@ -39,11 +41,18 @@ def run(
     serve(settings, stop)
 
 
-def kafka(config: DetectorConfig) -> tuple[Source, Sink]:
+class Ends(NamedTuple):
+    source: Source
+    sink: Sink
+    partitions: int  # of all input topics
+
+
+def kafka(config: DetectorConfig) -> Ends:
     """Both ends on Kafka. Raises ConfigError for input that does not keep every sample."""
     from stream_detector.adapters.kafka import KafkaSink, KafkaSource, topics  # noqa: PLC0415
 
-    refuse_compacted(config, topics(config.kafka, config.input.topics))
+    found = topics(config.kafka, config.input.topics)
+    refuse_compacted(config, found)
     sink = KafkaSink(config.kafka, config.output)
     try:
         source = KafkaSource(
@@ -55,13 +64,13 @@ def kafka(config: DetectorConfig) -> tuple[Source, Sink]:
     except BaseException:
         sink.close()
         raise
-    return source, sink
+    return Ends(source, sink, sum(topic.partitions for topic in found.values()))
 
 
 def serve(
     config: DetectorConfig,
     stop: Callable[[], bool],
-    connect: Callable[[DetectorConfig], tuple[Source, Sink]] = kafka,
+    connect: Callable[[DetectorConfig], Ends] = kafka,
 ) -> None:
     """Build everything, turn until `stop`, take everything down in order."""
     from stream_detector.adapters.bundle_watcher import BundleWatcher  # noqa: PLC0415
@@ -111,11 +120,11 @@ def serve(
             stack.callback(store.close)
         if stop():
             return
-        source, sink = connect(config)
+        source, sink, partitions = connect(config)
         stack.callback(sink.close)
         stack.callback(source.close)
         loop = wiring.loop(
-            plan,
+            replace(plan, policy=policy_of(config, partitions)),
             models,
             source,
             sink,

@@ -92,6 +92,13 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
             description="False episodes accepted per series and day; null takes the bundle's rule."
         ),
     ] = None
+    alarm_budget_total: Annotated[
+        Positive | None,
+        Meta(
+            description="False episodes accepted a day over all series, which share it equally; a "
+            "series gets its `alarm_budget` at most. Null: only that counts."
+        ),
+    ] = None
     threshold: Annotated[
         ThresholdRule | None, Meta(description="A fixed threshold instead of an alarm budget.")
     ] = None
@@ -116,6 +123,8 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
             raise ValueError("give either `model` or `models`")
         if self.alarm_budget is not None and self.threshold is not None:
             raise ValueError("give either `alarm_budget` or `threshold`")
+        if self.alarm_budget_total is not None and self.threshold is not None:
+            raise ValueError("give either `alarm_budget_total` or `threshold`")
         if self.threshold is not None:
             rule = self.threshold
             values = (rule.level, rule.quantile, rule.sigma, rule.error)

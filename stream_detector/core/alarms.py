@@ -1,8 +1,9 @@
-"""When a score is an alarm: at a level of its series, or at a score that a rule has fixed.
+"""When a score is an alarm: by a budget, at a level of its series, or at a score that a rule fixed.
 
-A series has one of the two, the other is infinite in its row of the slab: `threshold`, a level,
-which follows what the series' scores have lately been; or `bound`, a score, which nothing moves.
-Events and reports speak of levels alone, so a bound is told as the level that it has at the time.
+A series has one of the three in its row of the slab: `promised`, the alarms a score that are
+accepted; `wanted`, a level, which like a budget follows what the series' scores have lately been;
+or `bound`, a score, which nothing moves. Events and reports speak of levels alone, so a budget or a
+bound is told as the level that it has at the time.
 """
 
 from __future__ import annotations
@@ -12,77 +13,64 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stream_detector.core import levels as lv
+from stream_detector.core.calibration import Limits, State, Terms, judge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream_detector.core.calibration import Judged
     from stream_detector.core.segments import Segments
     from stream_detector.core.serving import Serving
     from stream_detector.core.slab import Slab
 
 
-class Limits(NamedTuple):
-    """What the new scores of some rows are held against."""
+class Verdict(NamedTuple):
+    """Of k new scores."""
 
-    z: NDArray[np.float64]  # [u] of the level; infinite where a score decides
-    bound: NDArray[np.float32]  # [k] the score; infinite where a level decides
-    reached: NDArray[np.bool_]  # [k] the score is at its bound or above
-    fixed: NDArray[np.bool_]  # [k] a score decides
+    level: NDArray[np.float32]
+    threshold: NDArray[np.float32]  # the level that each score needed
+    ratio: NDArray[np.float64]  # score / the score that it needed
+    seen: NDArray[np.int32]  # scores of the series before
+    after: NDArray[np.int32]  # and with it
 
 
-def limits(
+def judged(
     slab: Slab,
     serving: Serving,
     segments: Segments,
     fused: NDArray[np.float32],  # [k]
-) -> Limits:
-    bound = slab.bound[segments.row]
-    fixed = np.isfinite(bound)
-    z = serving.z_of(slab.threshold[segments.row].astype(np.float64))
-    z[fixed] = np.inf
-    each = bound[segments.of]
-    return Limits(z, each, fused >= each, fixed[segments.of])
+) -> Verdict:
+    """Judge new scores of some rows, and learn from them.
 
-
-def thresholds(
-    slab: Slab,
-    serving: Serving,
-    segments: Segments,
-    held: Limits,
-    judged: Judged,
-    level: NDArray[np.float32],  # [k]
-) -> NDArray[np.float32]:  # [k]
-    """The level that each score needed.
-
-    The level of a bound is the one that its score would have had then. Where rounding, or the flat
-    part of levels below the first knot, would make a score and its bound alike, the threshold gives
-    way: a level is at its threshold or above exactly if the score has reached its bound.
+    Where rounding would make a score and its bound alike, the threshold gives way: a level is at
+    its threshold or above exactly if the score has reached its bound.
     """
-    result: NDArray[np.float32] = slab.threshold[segments.row][segments.of]
-    if not held.fixed.any():
-        return result
-    some = np.flatnonzero(held.fixed)
-    t = lv.transformed(held.bound[some], serving.levels)
-    z = (t - judged.location[some]) / judged.deviation[some]
-    needed = serving.level_of(z).astype(np.float32)
-    lowest = np.nextafter(level[some], np.float32(np.inf))
-    result[some] = np.where(
-        held.reached[some], np.minimum(needed, level[some]), np.maximum(needed, lowest)
+    rows = segments.row
+    bound = slab.bound[rows]
+    fixed, each = np.isfinite(bound), bound[segments.of]
+    reached = fused >= each
+    limit = np.full(len(rows), np.inf)
+    limit[fixed] = lv.transformed(bound[fixed], serving.levels)
+    state = State(slab.memory[rows], slab.location[rows], slab.deviation[rows], slab.scored[rows])
+    terms = Terms(
+        slab.promised[rows].astype(np.float64),
+        slab.wanted[rows].astype(np.float64),
+        serving.lasting(slab, rows),
     )
-    return result
+    t = lv.transformed(fused, serving.levels)
+    found = judge(state, segments, t, Limits(limit, reached), terms, serving.rules)
+    slab.memory[rows], slab.scored[rows] = state.memory, state.scored
+    slab.location[rows], slab.deviation[rows] = state.location, state.deviation
 
-
-def ratio(
-    serving: Serving,
-    segments: Segments,
-    held: Limits,
-    judged: Judged,
-    fused: NDArray[np.float32],  # [k]
-) -> NDArray[np.float64]:  # [k]
-    """Each score over the score at which its series would have raised an alarm."""
-    z = np.where(held.fixed, 0.0, held.z[segments.of])
-    score = lv.untransformed(judged.location + z * judged.deviation, serving.levels)
-    bound = np.where(held.fixed, held.bound, score)
-    result: NDArray[np.float64] = np.maximum(fused, 0) / np.maximum(bound, 1e-30)
-    return result
+    level, threshold = found.level.astype(np.float32), found.threshold.astype(np.float32)
+    some = np.flatnonzero(fixed[segments.of])
+    if len(some):
+        lowest = np.nextafter(level[some], np.float32(np.inf))
+        threshold[some] = np.where(
+            reached[some],
+            np.minimum(threshold[some], level[some]),
+            np.maximum(threshold[some], lowest),
+        )
+    needed = lv.untransformed(found.t, serving.levels)
+    needed[some] = each[some]
+    ratio = np.maximum(fused, 0) / np.maximum(needed, 1e-30)
+    return Verdict(level, threshold, ratio, found.seen, found.after)

@@ -14,7 +14,7 @@ import numpy as np
 
 from stream_detector.core import alarms
 from stream_detector.core import levels as lv
-from stream_detector.core.calibration import MATURE, judge
+from stream_detector.core.calibration import MATURE
 from stream_detector.core.clock import FOREVER, NEVER
 from stream_detector.core.episodes import Samples, Tracker, Who
 from stream_detector.core.episodes.gates import is_logarithmic
@@ -173,17 +173,15 @@ class Engine:
         slab.excess[segments.row] = filled[segments.last]
         some = np.flatnonzero(~np.isnan(new).all(axis=1))  # [k] steps with a new score
         fused = lv.fuse(np.nan_to_num(filled[some]), serving.rule, serving.weights)
-        t = lv.transformed(fused, serving.levels)
         of_some = Segments(segments.row[segments.of[some]])
-        held = alarms.limits(slab, serving, of_some, fused)
-        judged = judge(slab, of_some, t, held.z, held.reached, serving.levels.spread)
+        judged = alarms.judged(slab, serving, of_some, fused)
 
         level = np.full(s, np.nan, np.float32)
         score_now = np.full(s, np.nan, np.float32)
         threshold = np.full(s, np.nan, np.float32)
-        level[some] = serving.level_of(judged.z)
+        level[some] = judged.level
         score_now[some] = fused
-        threshold[some] = alarms.thresholds(slab, serving, of_some, held, judged, level[some])
+        threshold[some] = judged.threshold
         level = steps.hold(level, slab.level[segments.row])
         score_now = steps.hold(score_now, slab.score[segments.row])
         threshold = segments.forward_fill(threshold, slab.threshold[segments.row])
@@ -225,7 +223,7 @@ class Engine:
 
         stop = self._stops(piece, moves.relearn)
         ratio = np.full(s, np.nan, np.float32)
-        ratio[some] = alarms.ratio(serving, of_some, held, judged, fused)
+        ratio[some] = judged.ratio
         self._histograms(piece, scored, ratio, stop, result)
         events = [(at, event) for at, event in moves.events]
         rest = self._restart(piece, moves.relearn, stop, events)
@@ -289,8 +287,7 @@ class Engine:
             if row in relearn:
                 last = int(piece.arrivals.time[at - 1])
                 heard = int(piece.arrivals.clock[at - 1])
-                slab.clear(row)  # where it is resampled, its bucket begins with the next sample
-                slab.deviation[row] = job.serving.levels.spread
+                job.serving.renew(slab, row)
                 slab.last_time[row], slab.heard[row] = last, heard
                 continue
             last, clock = int(slab.last_time[row]), int(piece.arrivals.clock[at])

@@ -1,6 +1,7 @@
 """Batches -> pieces of arrivals that a slab takes in together.
 
-A batch is cut where idle series are to be forgotten first, and again where a series starts anew.
+A batch is cut where idle series are to be forgotten first or all are to be counted, and again where
+a series starts anew.
 """
 
 from __future__ import annotations
@@ -91,8 +92,10 @@ class Intake:
         clock = job.clock[job.done :]
         if clock[0] >= slab.next_eviction:
             self._evict(job, int(clock[0]), events)
+        if clock[0] >= slab.next_census:
+            job.serving.census(slab, int(clock[0]))
         bound = min(slab.next_eviction, int(clock[0]) + self._policy.evict_after)
-        count = max(int(np.searchsorted(clock, bound)), 1)
+        count = max(int(np.searchsorted(clock, min(bound, slab.next_census))), 1)
         part, clock = slice(job.done, job.done + count), clock[:count]
         job.done += len(clock)
         place, rows = self._rows(job, part, clock)

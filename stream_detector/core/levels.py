@@ -1,4 +1,4 @@
-"""From expert scores to levels: smoothing, tails, fusion, transform, knots.
+"""From expert scores to one transformed score: tails, fusion, transform.
 
 The trainer calibrates with these functions and the engine applies them, so the two cannot drift
 apart. All of them work element by element on contiguous columns: what comes out for a window does
@@ -12,22 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike, NDArray
 
     from stream_detector.bundle import Levels, Tail
 
 Rule = Literal["sum", "max", "l2"]
-
-Z_OF_UPPER = 1.2815515655446004
-"""The standard normal's 90% quantile."""
-
-UPPER = 2.5066282746310002
-"""sqrt(2 pi): mean of the positive part of a normal variable -> its standard deviation."""
-
-_ROUNDS = 30
-"""Rounds until `usual` has settled."""
 
 
 def tail(
@@ -94,10 +83,12 @@ def fuse(
 
 
 def transformed(score: NDArray[np.floating], levels: Levels) -> NDArray[np.float64]:
-    """Fused score [n] -> t: itself, or ln(max(score, 0) + epsilon)."""
+    """Fused score [n] -> t, whose tail falls no slower than exponentially (see Levels)."""
     t = np.ascontiguousarray(score, dtype=np.float64)
     if levels.transform == "identity":
         return t
+    if levels.transform == "log1p":
+        return np.where(t > 0, np.log1p(np.maximum(t, 0.0)), t)
     return np.log(np.maximum(t, 0.0) + levels.epsilon)
 
 
@@ -106,6 +97,8 @@ def untransformed(t: NDArray[np.floating], levels: Levels) -> NDArray[np.float64
     value = np.ascontiguousarray(t, dtype=np.float64)
     if levels.transform == "identity":
         return value
+    if levels.transform == "log1p":
+        return np.where(value > 0, np.expm1(np.maximum(value, 0.0)), value)
     return np.maximum(np.exp(value) - levels.epsilon, 0.0)
 
 
@@ -113,50 +106,3 @@ def just_above(score: ArrayLike) -> NDArray[np.float64]:
     """The least score of the engine, a float32, above each of these [n]: reached means exceeded."""
     value = np.asarray(score, dtype=np.float32)
     return np.nextafter(value, np.float32(np.inf)).astype(np.float64)
-
-
-def usual(
-    t: NDArray[np.floating],  # [n], finite
-    least: float = 0.0,
-) -> tuple[float, float]:
-    """Location and spread of transformed scores, as the engine follows them online.
-
-    The location is where errors cut at one spread average to zero; the spread is sqrt(2 pi) times
-    the mean excess over it, cut at three spreads: for normal values their standard deviation. Only
-    the upper side makes the spread, because alarms come from there. It is at least `least`.
-    """
-    value = np.asarray(t, dtype=np.float64)
-    middle, upper = (float(part) for part in np.quantile(value, (0.5, 0.9)))
-    spread = max((upper - middle) / Z_OF_UPPER, least, 1e-12)
-    for _ in range(_ROUNDS):
-        excess = np.clip(value - middle, 0.0, 3.0 * spread)
-        spread = max(UPPER * float(excess.mean()), least, 1e-12)
-        middle += float(np.clip(value - middle, -spread, spread).mean())
-    return middle, spread
-
-
-def level_of(
-    z: ArrayLike,  # [n]
-    knots_z: Sequence[float],  # [K] strictly ascending
-    knots_level: Sequence[float],  # [K] strictly ascending
-    slope: float,
-) -> NDArray[np.float64]:  # [n]
-    """z -> level: straight between the knots, level of the first below it, `slope` above the last.
-
-    NaN stays NaN.
-    """
-    value = np.ascontiguousarray(z, dtype=np.float64)
-    inside = np.interp(value, knots_z, knots_level)
-    return inside + slope * np.maximum(value - knots_z[-1], 0.0)
-
-
-def z_of(
-    level: ArrayLike,  # [n]
-    knots_z: Sequence[float],
-    knots_level: Sequence[float],
-    slope: float,
-) -> NDArray[np.float64]:  # [n]
-    """The smallest z that has this level: the inverse of `level_of` from the first knot up."""
-    value = np.ascontiguousarray(level, dtype=np.float64)
-    inside = np.interp(value, knots_level, knots_z)
-    return inside + np.maximum(value - knots_level[-1], 0.0) / slope

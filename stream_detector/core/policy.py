@@ -8,6 +8,10 @@ from typing import Literal
 SECOND = 1000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
+CENSUS = 5 * 60 * SECOND
+"""How often the series are counted that share `alarm_budget_total`, by a partition's clock."""
+REGIME_STEPS = 120
+"""An episode that becomes the new normal lasts at least so many steps of its series."""
 
 Direction = Literal["both", "above", "below"]
 
@@ -17,6 +21,8 @@ class Policy:
     """At most one of alarm_budget, level, quantile, sigma, error; none: the bundle's threshold."""
 
     alarm_budget: float | None = None  # false episodes per series and day
+    alarm_budget_total: float | None = None  # a day over all series; a series' share at most
+    shares: int = 1  # equal parts of it, one for each group in each partition
     level: float | None = None
     quantile: float | None = None  # of the held-out scores
     sigma: float | None = None  # standard deviations above the held-out mean

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.core import levels as lv
-from stream_detector.core.clock import NEVER
-from stream_detector.core.policy import DAY
+from stream_detector.core.calibration import FIRST, MATURE, RENEWED, Heights, Rules, prior, settle
+from stream_detector.core.clock import FOREVER, NEVER
+from stream_detector.core.policy import CENSUS, DAY, REGIME_STEPS
 from stream_detector.core.slab import KNOWN, LEARNING, LEARNT, Slab
 from stream_detector.core.transforms import Transforms
 
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
     from stream_detector.ports import Model, Scorer
 
 PRIOR = 1000
-"""Scores that a known series counts as having been seen, when the bundle is taken up."""
+"""What a known series' usual score rests on, in scores, at most: it may have moved since."""
+LEAST_SPREAD = 0.5
+"""Part of the bundle's spread that a series' own never falls below."""
 RECONSTRUCTION = "reconstruction"
-LOWEST = 0.5
-"""Least threshold: below it a third of all windows would be alarms, whatever the budget says."""
-TOP_LEVEL = 99.0
 
 
 class Serving:
@@ -49,6 +49,13 @@ class Serving:
         self.offset = manifest.normalisation.offset
         self.factor = manifest.normalisation.factor
         self.table = bundle.series
+        levels = manifest.levels
+        self.prior = prior(levels.anchor, levels.excess, levels.rate)
+        self.rules = Rules(LEAST_SPREAD * levels.spread, policy.quiet_period, policy.min_length)
+        self._lasting = policy.regime_change_after
+        self._total = policy.alarm_budget_total
+        self._shares = policy.shares
+        self._budget: float | None = None
         self._choose(policy, manifest.threshold)
 
     def _choose(self, policy: Policy, given: Threshold) -> None:
@@ -60,14 +67,18 @@ class Serving:
         """
         rule, table = policy.rule, self.table
         method, value = rule or (given.method, given.value)
-        self.budget = value if method == "alarm_budget" else None
+        if rule is None and self._total is not None and method != "alarm_budget":
+            rule = method, value = "alarm_budget", np.inf
+        self._budget = value if method == "alarm_budget" else None
         level = -float(np.log10(1.0 - value)) if method == "quantile" else value
+        if method == "alarm_budget":
+            level = np.nan
         self._level = np.full(len(table.row), level)
         self._bound = np.full(len(table.row), np.inf)
         self._usual_level, self._usual_bound = level, np.inf
         fixed = value if method == "error" else given.score if rule is None else None
         if fixed is not None:
-            self._level[:] = self._usual_level = np.inf
+            self._level[:] = self._usual_level = np.nan
             self._bound[:] = self._usual_bound = fixed
             return
         scores = table.score_threshold if rule is None else None
@@ -78,16 +89,14 @@ class Serving:
         known = np.isfinite(scores)
         t = lv.transformed(scores[known], self.levels)
         z = (t - table.score_location[known]) / table.score_spread[known]
-        self._usual_level = float(np.median(self.level_of(z)))
-        self._level = np.where(known, np.inf, self._usual_level)
+        self._usual_level = float(np.median(Heights.of(table.memory[known]).level(z)))
+        self._level = np.where(known, np.nan, self._usual_level)
         self._bound = np.where(known, scores, np.inf)
 
-    def level_of(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        level = lv.level_of(z, self.levels.z, self.levels.level, self.levels.slope)
-        return np.minimum(level, TOP_LEVEL)
-
-    def z_of(self, level: NDArray[np.floating]) -> NDArray[np.float64]:
-        return lv.z_of(level, self.levels.z, self.levels.level, self.levels.slope)
+    def lasting(self, slab: Slab, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Scores after which an episode is the new normal."""
+        interval = np.maximum(slab.interval[rows].astype(np.float64), 1.0)
+        return np.maximum(self._lasting / interval, REGIME_STEPS) / self.scales[0]
 
     def slab(self) -> Slab:
         smoothing = [max(0, expert.smoothing.n - 1) for expert in self.experts]
@@ -102,7 +111,8 @@ class Serving:
     def welcome(self, slab: Slab, row: int) -> None:
         """Give a fresh row what the bundle knows of its series."""
         known = self.table.row.get(slab.names[row] or "")
-        slab.deviation[row] = self.levels.spread
+        slab.memory[row] = self.prior[0]
+        slab.location[row], slab.deviation[row] = self.levels.location, self.levels.spread
         if known is None:
             return
         slab.state[row] = KNOWN
@@ -112,8 +122,29 @@ class Serving:
         slab.interval[row] = self.table.interval[known]
         slab.location[row] = self.table.score_location[known]
         slab.deviation[row] = self.table.score_spread[known]
-        slab.scored[row] = PRIOR
+        slab.memory[row] = self.table.memory[known]
+        slab.memory["known"][row] = min(slab.memory["known"][row], PRIOR)
+        slab.memory["learnt"][row] = max(slab.memory["learnt"][row], FIRST)
+        slab.scored[row] = max(int(self.table.score_count[known]), MATURE)
         self._set_limits(slab, row, known)
+
+    def renew(self, slab: Slab, row: int) -> None:
+        """Clear a row whose series has a new normal; what its scores have taught stays.
+
+        They are scores of values brought to its centre and scale, which it learns anew.
+        """
+        kept = slab.memory[row].copy(), slab.location[row], slab.deviation[row]
+        slab.clear(row)  # where it is resampled, its bucket begins with the next sample
+        slab.memory[row], slab.location[row], slab.deviation[row] = kept
+        slab.memory["known"][row] = min(slab.memory["known"][row], RENEWED)
+        settle(slab.memory[row : row + 1])
+
+    def _forget_usual(self, slab: Slab, row: int) -> None:
+        """Scores of another model: their size means nothing, how their tail falls a little."""
+        settle(slab.memory[row : row + 1])
+        slab.memory["known"][row] = slab.memory["learnt"][row] = 0
+        slab.scored[row] = 0
+        slab.location[row], slab.deviation[row] = self.levels.location, self.levels.spread
 
     def learnt(self, slab: Slab, rows: NDArray[np.int64]) -> None:
         """Rows that have just learnt centre, scale and interval get a threshold."""
@@ -122,12 +153,29 @@ class Serving:
 
     def _set_limits(self, slab: Slab, row: int, known: int | None) -> None:
         level, bound = self._usual_level, self._usual_bound
-        if self.budget is not None:
-            windows = DAY / (max(float(slab.interval[row]), 1.0) * self.scales[0])
-            level = max(float(np.log10(windows / self.budget)), LOWEST)
-        elif known is not None:
+        if known is not None:
             level, bound = float(self._level[known]), float(self._bound[known])
-        slab.threshold[row], slab.bound[row] = level, bound
+        slab.promised[row] = self._promised(slab, np.array([row]))[0]
+        slab.wanted[row], slab.bound[row] = level, bound
+
+    def _promised(self, slab: Slab, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Episodes a score that are accepted, of each row; NaN where no budget decides."""
+        budget = self._budget
+        if self._total is not None and budget is not None:
+            budget = min(budget, self._total / (self._shares * max(slab.fleet, 1)))
+        a_day = DAY / (np.maximum(slab.interval[rows].astype(np.float64), 1.0) * self.scales[0])
+        return np.full(len(rows), np.nan) if budget is None else budget / a_day
+
+    def census(self, slab: Slab, clock: int) -> None:
+        """Share the total budget out anew; before the first sample among the bundle's series."""
+        if self._total is None:
+            slab.next_census = FOREVER
+            return
+        slab.fleet = len(slab) or -(-len(self.table.row) // self._shares)
+        slab.next_census = clock + CENSUS
+        rows = slab.rows_in_use()
+        rows = rows[np.isfinite(slab.promised[rows])]
+        slab.promised[rows] = self._promised(slab, rows)
 
     def take_over(self, slab: Slab) -> None:
         """Serve a slab that another model served: windows stay, what scores meant is forgotten."""
@@ -140,8 +188,7 @@ class Serving:
             if known is None:
                 if slab.state[row] == KNOWN:
                     slab.state[row] = LEARNT
-                slab.scored[row] = 0
-                slab.deviation[row] = self.levels.spread
+                self._forget_usual(slab, row)
                 if slab.state[row] == LEARNT:
                     self._set_limits(slab, row, None)
                 continue

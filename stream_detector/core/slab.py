@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stream_detector.core.calibration import MEMORY, prior
 from stream_detector.core.clock import FOREVER, NEVER, PartitionClock
 from stream_detector.core.resample import Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from stream_detector.core.episode import Episode
     from stream_detector.core.transforms import Transforms
@@ -55,9 +56,12 @@ class Slab:
     excess: NDArray[np.float32]  # [R, X] newest tail excess of each expert; NaN before the first
     location: NDArray[np.float64]  # [R] of the transformed score
     deviation: NDArray[np.float64]  # [R]
-    scored: NDArray[np.int32]  # [R] scores that location and deviation have seen
-    threshold: NDArray[np.float32]  # [R] level, of a bound the newest; infinite before the first
-    bound: NDArray[np.float32]  # [R] score that raises an alarm; infinite where a level does
+    scored: NDArray[np.int32]  # [R] scores so far
+    memory: NDArray[np.void]  # [R] what they have taught
+    promised: NDArray[np.float32]  # [R] alarms a score that are accepted; NaN where none is told
+    wanted: NDArray[np.float32]  # [R] level that raises an alarm; NaN where none is told
+    bound: NDArray[np.float32]  # [R] score that raises an alarm; infinite where none is told
+    threshold: NDArray[np.float32]  # [R] level that raised one last; infinite before the first
     level: NDArray[np.float32]  # [R] newest; NaN before the first
     score: NDArray[np.float32]  # [R] newest
     above: NDArray[np.uint16]  # [R] samples in a row above the threshold, outside episodes
@@ -70,6 +74,7 @@ class Slab:
     same: NDArray[np.uint16]  # [R, F] samples in a row with the newest value
     longest: NDArray[np.uint16]  # [R, F] of such runs, as far as they are normal
     moves: NDArray[np.uint8]  # [R, F] samples that brought another value, while this was learnt
+    rests: NDArray[np.bool_]  # [R, F] it was zero at times, while this was learnt
     watched: NDArray[np.uint8]  # [R] samples that this was learnt from
 
     # Only where samples are resampled:
@@ -96,6 +101,8 @@ class Slab:
         self.open: dict[int, dict[Kind, Episode]] = {}  # one of a kind
         self.clock = PartitionClock()
         self.next_eviction = FOREVER  # no series is due before this time
+        self.next_census = NEVER  # when those are counted that share the total alarm budget
+        self.fleet = 0  # series at the last census
         self.next_silence = NEVER  # no series that still sends has a deadline before this time
         self._columns = self._layout()
         for name, (dtype, shape, _) in self._columns.items():
@@ -104,9 +111,9 @@ class Slab:
         self.inputs = [np.empty((0, h, features)) for h in transforms.lookback]  # [R, h, F] each
         self.pool = LearningPool(features)
 
-    def _layout(self) -> dict[str, tuple[type[np.generic], tuple[int, ...], float]]:
+    def _layout(self) -> dict[str, tuple[DTypeLike, tuple[int, ...], Any]]:
         f, s, c, x = self.features, len(self.scales), len(self.coarse), len(self.smoothing)
-        resampled: dict[str, tuple[type[np.generic], tuple[int, ...], float]] = {
+        resampled: dict[str, tuple[DTypeLike, tuple[int, ...], Any]] = {
             "bucket": (np.int64, (), NEVER),
             "bucket_value": (np.float64, (f,), 0),
             "bucket_count": (np.int64, (), 0),
@@ -131,8 +138,11 @@ class Slab:
             "location": (np.float64, (), 0),
             "deviation": (np.float64, (), 1),
             "scored": (np.int32, (), 0),
-            "threshold": (np.float32, (), np.inf),
+            "memory": (MEMORY, (), prior(1.0, 1.0, 1.0)[0]),
+            "promised": (np.float32, (), np.nan),
+            "wanted": (np.float32, (), np.nan),
             "bound": (np.float32, (), np.inf),
+            "threshold": (np.float32, (), np.inf),
             "level": (np.float32, (), np.nan),
             "score": (np.float32, (), np.nan),
             "above": (np.uint16, (), 0),
@@ -145,6 +155,7 @@ class Slab:
             "same": (np.uint16, (f,), 0),
             "longest": (np.uint16, (f,), 0),
             "moves": (np.uint8, (f,), 0),
+            "rests": (np.bool_, (f,), 0),
             "watched": (np.uint8, (), 0),
             **(resampled if self.transforms.grid else {}),
         }
@@ -251,7 +262,7 @@ class Slab:
         """Hash of the whole state; equal states give equal hashes whatever their row numbers."""
         rows = self.rows()
         result = hashlib.blake2b(digest_size=16)
-        result.update(repr((self.clock, self.scales, self.smoothing)).encode())
+        result.update(repr((self.clock, self.scales, self.smoothing, self.fleet)).encode())
         for name in sorted(self.index):
             result.update(name.encode("utf-8", "surrogatepass") + b"\0")
         for name in self._columns:

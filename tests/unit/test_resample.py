@@ -10,6 +10,7 @@ import pytest
 
 from stream_detector.bundle import BundleError, Registry, Transform
 from stream_detector.config import ConfigError, parse_yaml
+from stream_detector.core.calibration import prior
 from stream_detector.core.engine import Engine
 from stream_detector.core.policy import Policy
 from stream_detector.core.transforms import transformed
@@ -142,7 +143,9 @@ def test_a_sample_that_completes_nothing_is_given_the_level_of_before() -> None:
     assert np.isfinite(level[60:]).all()
     np.testing.assert_array_equal(level[60:, 1], level[60:, 0])
     np.testing.assert_array_equal(level[60:, 2], level[60:, 0])
-    assert (np.diff(level[60:, 0]) != 0).all()
+    above = level[60:, 0] > 0
+    assert (np.diff(level[60:, 0]) != 0)[above[1:]].all()
+    assert above.mean() > 0.5
 
 
 def test_samples_above_the_threshold_and_quiet_ones_are_counted_by_the_minute() -> None:
@@ -186,6 +189,7 @@ def test_scores_are_smoothed_within_a_run_only() -> None:
         running.process([batch(["s"] * len(times), times, values * before)])
         [slab] = running._slabs.values()
         slab.location[:], slab.deviation[:], slab.scored[:] = -3.0, 1.0, 10**6
+        slab.memory[:] = prior(2.0, 0.3, 0.01)
         [verdicts] = running.process([batch(["s"] * len(late), late, values)]).verdicts
         return verdicts.level[3 * 60 :]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stream_detector.arrays import SeriesTable
 from stream_detector.bundle import BundleError, Levels, Threshold, load_bundle
-from stream_detector.core.calibration import MATURE
+from stream_detector.core.calibration import MATURE, Heights, prior
 from stream_detector.core.engine import Engine
 from stream_detector.core.levels import just_above
 from stream_detector.core.policy import HOUR, Policy
@@ -100,7 +100,7 @@ def test_the_next_smaller_score_raises_no_alarm() -> None:
 
 
 def test_an_alarm_teaches_nothing_and_a_score_below_the_bound_does() -> None:
-    values = np.concatenate([noise(300), np.full(60, 3.0)])
+    values = np.concatenate([noise(300), np.full(180, 3.0)])
     usual, alarmed = (
         engine(Policy(error=bound), known=KNOWN) for bound in (1e6, scores(values)[-1])
     )
@@ -145,14 +145,15 @@ def test_each_series_own_score_is_its_own_and_others_get_the_usual_level() -> No
         serving.welcome(slab, slab.add(name))
     serving.learnt(slab, np.array([slab.add("stranger")]))
     np.testing.assert_allclose(slab.bound[:5], [*bounds[:3], np.inf, np.inf], rtol=1e-6)
-    np.testing.assert_allclose(slab.threshold[:5], [np.inf] * 3 + [1.6] * 2, rtol=1e-6)
+    usual = -np.log10(0.03)  # z = 2 is the anchor
+    np.testing.assert_allclose(slab.wanted[:5], [np.nan] * 3 + [usual] * 2, rtol=1e-6)
 
 
 def test_sigma_is_the_mean_and_so_many_deviations_of_the_held_out_scores() -> None:
     # The mean is 1 and the deviation 0.3; ln(1.6) / 0.3 spreads is the usual level of that score.
     serving = Serving(model(known=KNOWN), Policy(sigma=2.0))
     assert serving._bound[0] == just_above(np.array(1.6))
-    expected = np.interp(np.log(1.6) / 0.3, [1, 2], [0.8, 1.6])
+    expected = np.interp(np.log(1.6) / 0.3, [0, 2], [np.log10(2), -np.log10(0.03)])
     assert serving._usual_level == pytest.approx(expected, rel=1e-6)
 
 
@@ -161,7 +162,7 @@ def test_the_policy_overrules_the_scores_of_the_bundle() -> None:
     assert Serving(served, Policy(level=2.5))._level[0] == 2.5
     assert Serving(served, Policy(level=2.5))._bound[0] == np.inf
     assert Serving(served, Policy(error=7.0))._bound[0] == 7.0
-    assert Serving(served, Policy(alarm_budget=1.0)).budget == 1.0
+    assert Serving(served, Policy(alarm_budget=1.0))._budget == 1.0
     assert Serving(served, Policy())._bound[0] == 4.0
 
 
@@ -174,7 +175,8 @@ def test_a_series_that_starts_a_new_life_keeps_no_score_of_its_old_one() -> None
     assert (Kind.ANOMALY, "regime_change") in {(e.kind, e.close_reason) for e in result.events}
     slab = made._slabs["g", PARTITION]
     assert slab.bound[0] == np.inf
-    assert slab.threshold[0] == pytest.approx(2.9 + 1.5 * (np.log(4) / 0.3 - 3), rel=1e-6)
+    usual = Heights.of(prior(2.0, 0.3, 0.01)).level(np.array([np.log(4) / 0.3]))
+    assert slab.wanted[0] == pytest.approx(usual[0], rel=1e-6)
 
 
 def test_the_ratio_of_a_score_is_to_the_score_that_would_have_raised_an_alarm() -> None:
@@ -190,9 +192,10 @@ def test_another_model_brings_its_own_scores_and_a_level_takes_their_place() -> 
     made.process([samples(noise(200))])
     made.serve("g", model(version="v2", known=KNOWN, level=3.0))
     slab = made._slabs["g", PARTITION]
-    assert (slab.bound[0], slab.threshold[0]) == (np.inf, 3.0)
+    assert (slab.bound[0], slab.wanted[0]) == (np.inf, 3.0)
     made.serve("g", model(version="v3", known=KNOWN, threshold=ERROR))
-    assert (slab.bound[0], slab.threshold[0]) == (4.0, np.inf)
+    assert slab.bound[0] == 4.0
+    assert np.isnan(slab.wanted[0])
     result = made.process([samples(np.append(noise(80, 1), 30.0), 200)])
     [event] = opened(result)
     assert event.threshold == pytest.approx(
@@ -203,7 +206,7 @@ def test_another_model_brings_its_own_scores_and_a_level_takes_their_place() -> 
 def serving_level(made: Engine, score: float) -> float:
     slab, serving = made._slabs["g", Partition("t", 0)], made._serving["g"]
     z = (np.log(score + serving.levels.epsilon) - slab.location[0]) / slab.deviation[0]
-    return float(serving.level_of(np.array([z]))[0])
+    return float(Heights.of(slab.memory[:1]).level(np.array([z]))[0])
 
 
 def test_a_table_with_and_without_scores_comes_back_from_its_bytes() -> None:
@@ -214,7 +217,7 @@ def test_a_table_with_and_without_scores_comes_back_from_its_bytes() -> None:
         assert found is None or found.tolist() == column
 
 
-def test_a_bundle_of_the_old_format_still_loads_and_one_that_lost_its_scores_does_not(
+def test_a_bundle_whose_rule_needs_no_scores_loads_without_and_another_does_not(
     tmp_path: Path,
 ) -> None:
     served = model(known=KNOWN).bundle
@@ -237,3 +240,33 @@ def test_a_bundle_of_the_old_format_still_loads_and_one_that_lost_its_scores_doe
     write({"method": "pot", "value": 1e-4})
     with pytest.raises(BundleError, match="lacks the scores that threshold pot chose"):
         load_bundle(folder)
+
+
+def fleet(count: int, minutes: int, start: int = 0) -> Batch:
+    values = np.random.default_rng(start).normal(size=count * minutes)
+    names = [f"s{i}" for i in range(count)] * minutes
+    times = np.repeat(np.arange(start, start + minutes), count) * STEP
+    return batch(names, times.tolist(), values[:, None])
+
+
+def test_series_share_the_total_budget_and_none_gets_more_than_its_own() -> None:
+    policy = Policy(alarm_budget=1.0, alarm_budget_total=2.0)
+    made = engine(policy)
+    made.process([fleet(8, 200)])
+    slab = made._slabs["g", PARTITION]
+    np.testing.assert_allclose(slab.promised[slab.rows()], 2.0 / 8 / 1440, rtol=1e-6)
+    made.process([fleet(16, 200, 200)])
+    np.testing.assert_allclose(slab.promised[slab.rows()], 2.0 / 16 / 1440, rtol=1e-6)
+    alone = engine(policy)
+    alone.process([fleet(1, 200)])
+    assert alone._slabs["g", PARTITION].promised[0] == pytest.approx(1.0 / 1440)
+
+
+def test_a_total_budget_overrules_another_rule_of_the_bundle_and_is_split_by_share() -> None:
+    served = model(known=KNOWN, threshold=Threshold(method="level", value=3.0))
+    serving = Serving(served, Policy(alarm_budget_total=6.0, shares=3))
+    slab = serving.slab()
+    serving.census(slab, 0)
+    serving.welcome(slab, slab.add("s"))
+    assert slab.promised[0] == pytest.approx(2.0 / 1440)
+    assert np.isnan(slab.wanted[0])

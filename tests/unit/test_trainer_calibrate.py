@@ -7,13 +7,15 @@ import pytest
 
 from stream_detector.bundle import Smoothing
 from stream_detector.core import levels as core
-from stream_detector.core.levels import fuse, level_of, transformed
+from stream_detector.core.calibration import Heights
+from stream_detector.core.levels import fuse, transformed
 from stream_detector.ports import Scores
 from tests.unit.trainer_cases import series
-from trainer.calibrate import RunScores, calibrate, experts_of, knots, score_runs, smoothed
+from trainer.calibrate import RunScores, calibrate, experts_of, score_runs, smoothed
 from trainer.config import Calibration, ExpertRule, Split
 from trainer.data import DataError
 from trainer.preprocess import fit_scaling, split
+from trainer.score_memory import usual_scores
 from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def levels_of(result: Calibrated, raw: NDArray[np.float32], row: int) -> NDArray
     table: SeriesTable = result.series
     t = transformed(fuse(raw, "sum", [one.weight for one in result.experts]), levels)
     z = (t - table.score_location[row]) / table.score_spread[row]
-    return level_of(z, levels.z, levels.level, levels.slope)
+    heights = Heights.of(table.memory[row : row + 1])
+    return heights.level(z, np.zeros(len(z), np.int64))
 
 
 def test_the_realised_tail_on_fresh_normal_data_is_near_the_promised_one() -> None:
@@ -62,11 +65,11 @@ def test_the_realised_tail_on_fresh_normal_data_is_near_the_promised_one() -> No
             assert 0.6 < realised / 10.0**-level < 1.6, (row, level, realised)
 
 
-def test_beyond_the_knots_the_tail_is_extrapolated_sensibly() -> None:
+def test_beyond_what_was_seen_the_tail_is_extrapolated_sensibly() -> None:
     result = calibrated([RunScores(0, noise(6000, 0, 1.0))])
-    assert result.levels.level[-1] < 3
     fresh = levels_of(result, noise(400_000, 5, 1.0), 0)
-    assert 0.2 < float((fresh >= 3.5).mean()) / 10.0**-3.5 < 5
+    # An exponential tail beyond four days of scores: these, the logarithm of a sum, fall faster.
+    assert 0.05 < float((fresh >= 3.5).mean()) / 10.0**-3.5 < 3
 
 
 def test_experts_are_weighted_so_that_their_tails_count_alike() -> None:
@@ -109,16 +112,16 @@ def test_faulty_scores_are_left_out_and_none_at_all_is_an_error() -> None:
 def test_scores_that_never_change_still_give_levels() -> None:
     result = calibrated([RunScores(0, np.zeros((500, 2), np.float32))])
     assert np.isfinite(levels_of(result, np.ones((5, 2), np.float32), 0)).all()
-    assert np.diff(result.levels.z).min() > 0
-    assert result.levels.slope > 0
+    assert min(result.levels.anchor, result.levels.excess, result.levels.spread) > 0
 
 
-def test_overlapping_windows_of_one_excursion_do_not_make_a_knot_reliable() -> None:
-    z = np.random.default_rng(0).normal(size=3000)
-    z[1000:1050] += 30
-    reliable, levels, _ = knots([z])
-    assert reliable[-1] < 4
-    assert levels[-1] <= 1.75
+def test_a_cluster_of_overlapping_windows_counts_once_in_what_is_usual() -> None:
+    z = np.zeros(3000)
+    z[[500, 1500, 2500]] = 4.0  # three peaks, each alone
+    z[1000:1090] = 4.0  # one more, in 90 windows
+    fleet = usual_scores({0: z + np.random.default_rng(0).normal(size=3000) / 100}, 1).fleet
+    assert fleet["anchor"] < 4.0 / fleet["spread"]
+    assert fleet["rate"] < 20 / 3000
 
 
 class Counting:
@@ -174,7 +177,7 @@ def test_a_logarithmic_tail_keeps_the_order_and_is_ln_2_where_it_begins() -> Non
     raw = noise(4000, 3, 2.0)
     config = Calibration(tail=0.99, shape="log", fusion="l2")
     result = calibrated([RunScores(0, raw)], config)
-    assert result.levels.transform == "log"
+    assert result.levels.transform == "identity"  # a logarithm already
     for one, scores in zip(result.experts, raw.T, strict=True):
         assert one.tail is not None
         assert one.tail.at == pytest.approx(float(np.quantile(scores.astype(float), 0.99)))

@@ -190,7 +190,7 @@ def test_a_recipe_chooses_experts_tails_and_fusion(tmp_path: Path) -> None:
         (2, "nearest_energy", 5, 5, "max", 2.0),
     ]
     assert manifest.fusion == "l2"
-    assert manifest.levels.transform == "identity"
+    assert manifest.levels.transform == "log1p"
     assert all(one.tail is not None and one.tail.at > 0 for one in manifest.experts)
     assert load_model(registry.load()).scorer.rungs  # golden windows agree, tiles are stable
 

@@ -12,7 +12,8 @@ from msgspec import structs
 
 from stream_detector.bundle import BundleError, Registry
 from stream_detector.config import ConfigError
-from stream_detector.core.levels import fuse, level_of, transformed
+from stream_detector.core.calibration import Heights
+from stream_detector.core.levels import fuse, transformed
 from tests.unit.trainer_cases import fleet, quick, series, wave
 from trainer import models
 from trainer.config import (
@@ -53,7 +54,8 @@ def levels_of(
     levels = bundle.manifest.levels
     t = transformed(fuse(raw, "sum", [one.weight for one in bundle.manifest.experts]), levels)
     z = (t - bundle.series.score_location[row]) / bundle.series.score_spread[row]
-    return level_of(z, levels.z, levels.level, levels.slope)
+    heights = Heights.of(bundle.series.memory[row : row + 1])
+    return heights.level(z, np.zeros(len(z), np.int64))
 
 
 @pytest.mark.parametrize("name", ["dense_autoencoder", "lstm_autoencoder"])

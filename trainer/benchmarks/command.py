@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from stream_detector.config import ConfigError
-from trainer.recipe_files import DEFAULT, config_path, load_config
+from trainer.recipe_files import default_or
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from trainer.benchmarks.detect import Load
-    from trainer.config import TrainerConfig
 
 TITLES = {
     "ucr": "UCR Anomaly Archive: is the largest score near the one anomaly?",
@@ -80,7 +79,7 @@ def _suite(name: str, loader: Callable[[], Load]) -> Callable[..., None]:
     ) -> None:
         if report is not None and report.suffix not in ENDINGS:
             raise ConfigError(f"--report {report}: the ending must be {' or '.join(ENDINGS)}")
-        title, config = read_recipe(recipe)
+        title, config = default_or(recipe)
         if not data.is_dir():
             raise ConfigError(f"--data {data}: no such folder")
         from trainer.benchmarks import pool, results, scoreboard  # noqa: PLC0415  # torch
@@ -123,12 +122,6 @@ def report(
 
     scoreboard.write(out, [scoreboard.read_result(path) for path in results])
     typer.echo(str(out))
-
-
-def read_recipe(name: str | None) -> tuple[str, TrainerConfig]:
-    """Name and settings; without a name those of the recipe `default`."""
-    path = Path(name or DEFAULT)
-    return config_path(path).stem, load_config(path)
 
 
 def spread(files: Sequence[Path], limit: int | None) -> list[Path]:

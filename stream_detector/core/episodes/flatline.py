@@ -2,7 +2,9 @@
 
 What is normal for a feature is the longest run of equal values that it shows in its first samples.
 Later it grows by one sample for each calm run that was longer, so that a fault that creeps in
-cannot make itself normal.
+cannot make itself normal; a run that was told of and ended by itself may double it, so that what
+comes every night is told a few times only. Zero is where counts and switched-off sensors rest: a
+feature that was zero at times is not stuck there.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ class Flatlines:
             of = segments.of[some]
             normal = longest[of]
             matters = runs.length[some] >= np.maximum(self._after, TIMES * normal)
+            matters &= ~(slab.rests[rows][of] & (runs.values[some] == 0))
             matters |= runs.ended[some] > normal
             due[of[matters.any(axis=1)]] = True
         due &= first < segments.count
@@ -84,6 +87,7 @@ class Flatlines:
         slab.longest[rows] = np.where(still, LONGEST, longest)
         slab.moves[rows] = moves
         slab.watched[rows] = watched
+        slab.rests[rows] |= np.logical_or.reduceat(runs.values[some] == 0, mine.start, axis=0)
 
     def look(
         self,
@@ -100,11 +104,16 @@ class Flatlines:
         assert self._after is not None
         normal = slab.longest[row].astype(np.int64)
         limit = np.maximum(self._after, TIMES * normal)
-        if calm:
-            grown = (runs.ended[i] > normal) & (runs.ended[i] < limit)
-            slab.longest[row] = normal + grown
-        flat = runs.length[i] >= limit
         episode = slab.find(row, Kind.FLATLINE)
+        if calm:
+            ended = runs.ended[i]
+            grown = normal + ((ended > normal) & (ended < limit))
+            if episode is not None:
+                told = np.array(list(episode.window.contribution.values())) > 0
+                doubled = np.minimum(ended, np.maximum(2 * normal, self._after))
+                grown = np.where(told & (ended >= limit), doubled, grown)
+            slab.longest[row] = grown
+        flat = (runs.length[i] >= limit) & ~(slab.rests[row] & (runs.values[i] == 0))
         if episode is None and not flat.any():
             return None
         seen = now._replace(observed=self._words.named(runs.values[i]))

@@ -1,0 +1,1 @@
+"""`stream-trainer promise`: does the detector keep its alarm budget where nothing is wrong?"""
