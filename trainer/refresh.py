@@ -24,7 +24,8 @@ from trainer.data import DataError, samples_in_step
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
 from trainer.store_data import cut, normal_data, pauses, runs
-from trainer.train import expert_rules, in_memory, publish, suited, train, transformed_series
+from trainer.suited import expert_rules, suited
+from trainer.train import in_memory, publish, train, transformed_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,6 +100,7 @@ def refresh(
     newest = store.newest(group)
     since = None if newest is None else newest - milliseconds(settings.history)
     stored = store.read(group, since)
+    notes, config = config.choice(stored.features), config.of(stored.features)
     scales = _scales(config, champion, stored)
     windows = msgspec.structs.replace(config.windows, scales=scales)
     config = msgspec.structs.replace(config, windows=windows, experts=_rules(config, champion))
@@ -126,7 +128,7 @@ def refresh(
     if problem:
         return verdict(problem)
     try:
-        trained = train(slices.learn, config, quiet=quiet)
+        trained = train(slices.learn, config, quiet=quiet, notes=notes)
     except DataError as error:
         return verdict(f"too little data: {error}")
     stretches = runs(slices.held_out)

@@ -13,7 +13,8 @@ from trainer.config import ExpertRule, TrainerConfig, Windows
 from trainer.data import Dataset
 from trainer.recipe_files import load_config
 from trainer.repetition import REPEATING, news, repeats
-from trainer.train import suited, train
+from trainer.suited import suited
+from trainer.train import train
 
 RULES = [
     ExpertRule(name="newest", scales="coarsest"),

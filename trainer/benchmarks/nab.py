@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from stream_detector.formats.tables import TableError, read_tables
-from trainer.benchmarks.cases import Case, Judged
+from trainer.benchmarks.cases import USUAL, Case, Judged, OperatingPoint
 from trainer.benchmarks.folders import own_folder, some
 from trainer.benchmarks.nab_scoring import (
     PROFILES,
@@ -70,6 +70,7 @@ class Nab:
     baselines: ClassVar[tuple[str, ...]] = (
         "range", "mahalanobis", "knn", "random", "difference", "moving_average",
     )  # fmt: skip
+    operating: ClassVar[OperatingPoint] = USUAL
     # Probation is short: parts of it are told by the newest step alone.
     split: ClassVar[Split | None] = Split(train=0.55, validation=0.15, overlap=True)
 
