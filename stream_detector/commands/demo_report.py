@@ -54,7 +54,10 @@ class Report:
         self._recorder = recorder
         self._referee = referee
         self._courses = recorder.courses()
-        self._threshold = float(np.log10(DAY / fleet.interval_ms / alarm_budget))
+        # Each series has its own, which moves: the usual one of those that were reached.
+        reached = [event.threshold for event in recorder.events if event.threshold > 0]
+        nominal = float(np.log10(DAY / fleet.interval_ms / alarm_budget))
+        self._threshold = float(np.median(reached)) if reached else nominal
         self._begin = fleet.start_ms + fleet.normal_steps * fleet.interval_ms
         self._ruled: dict[str, list[Ruled]] = {}
         for ruled in referee.episodes.values():
