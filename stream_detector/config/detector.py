@@ -10,9 +10,10 @@ from msgspec import Meta
 from stream_detector.config.kinds import Count, Duration, Positive, Section, Text
 from stream_detector.config.rules import Episodes, ThresholdRule, Time
 from stream_detector.config.streams import (
-    Input,  # noqa: TC001  # msgspec reads the annotations
-    Kafka,  # noqa: TC001
-    Output,  # noqa: TC001
+    Input,  # msgspec reads the annotations
+    Kafka,
+    Output,
+    Rekey,
 )
 
 
@@ -117,6 +118,9 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
     limits: Annotated[Limits, Meta(description="Bounds of state and patience.")] = Limits()
     http: Annotated[Http, Meta(description="Metrics and health.")] = Http()
     store: Annotated[Store, Meta(description="What the trainer learns from.")] = Store()
+    rekey: Annotated[
+        Rekey, Meta(description="A copy of the samples whose records are keyed by series.")
+    ] = Rekey()
 
     def __post_init__(self) -> None:
         if (self.model is None) == (not self.models):

@@ -194,7 +194,7 @@ def test_adapters_never_import_the_engine_the_app_or_each_other() -> None:
 def test_the_app_sees_core_formats_and_ports_and_no_adapter() -> None:
     broken = [
         each
-        for each in of("stream_detector.app")
+        for each in of("stream_detector.app", "stream_detector.rekeying")
         if inside(each.name, *OURS) and not inside(each.name, *FOR_THE_APP)
     ]
     assert not broken, listed(broken)
