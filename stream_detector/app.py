@@ -16,8 +16,10 @@ from stream_detector.core.policy import Policy
 from stream_detector.core.rejections import Breaker, bounded, judged_unusable, unusable
 from stream_detector.formats.events import dead_letter, event_message
 from stream_detector.formats.json import LETTERS_PER_RECORD
+from stream_detector.inputs import Inputs
 from stream_detector.ports import Model, Position, Progress, Scores
 from stream_detector.records import UNKNOWN_TIME, Outcome, Partition
+from stream_detector.ticking import Ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +60,7 @@ class Settings:
     rejected_share: float = 0.9
     rejected_window: int = 10_000  # records
     poll_timeout: float = 0.2  # s; how long an idle loop waits before it looks for new models
+    tick_every: float | None = None  # s between ticks of an idle partition
 
 
 def policy_of(config: DetectorConfig, partitions: int = 1) -> Policy:
@@ -150,6 +153,8 @@ class Loop:
         self._held_bytes = 0
         self._positions: dict[Partition, Position] = {}
         self._next_look = 0.0
+        self._inputs = Inputs()
+        self.ticks = Ticks(settings.tick_every)
 
     def serve(self, group: str, model: Model) -> bool:
         """Let a model serve a group from the next batch on; False where it doesn't fit."""
@@ -199,6 +204,9 @@ class Loop:
         seconds = self._scoring() - before
         lap("engine")
         lap.move("engine", "score", seconds)
+        now = self._clock.monotonic()
+        result.events += self.ticks.run(polled, self._source, self._engine, now)
+        lap("tick")
         rejected += assembled.rejected
         rejected += judged_unusable(result, samples)
         self._breaker.note(unusable(polled.records, rejected, result, samples), rejected)
@@ -295,6 +303,7 @@ class Loop:
             rejected=rejected,
             stages=lap.seconds if polled.records else {},
         )
+        self._inputs.look(polled.records, self._source, progress, self._clock.monotonic())
         newest = None
         for verdicts in result.verdicts:
             counts = np.bincount(verdicts.outcome, minlength=len(Outcome))

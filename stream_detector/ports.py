@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -67,6 +67,15 @@ class Source(Protocol):
 
     def lag(self) -> Mapping[Partition, int]:
         """Records between the position and the end of each assigned partition, without waiting."""
+
+    def partitions(self) -> Mapping[str, int]:
+        """Topic -> how many partitions it has, as last heard, without waiting; empty for files."""
+
+    def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:
+        """Those of them that are held here and read to their end, as the carrier says just now.
+
+        May wait for its answer, briefly; empty where there is none, and always for files.
+        """
 
     def close(self) -> None:
         """Commit what was acknowledged and leave."""
@@ -175,6 +184,9 @@ class Progress:
     rejected: list[Rejected] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)  # decode, windows, score, ... -> s
     series: dict[str, int] = field(default_factory=dict)  # state -> series held
+    unkeyed: dict[str, int] = field(default_factory=dict)  # topic -> records without a key
+    misplaced: dict[str, int] = field(default_factory=dict)  # topic -> records, by their key
+    repartitioned: dict[str, int] = field(default_factory=dict)  # topic -> partitions, if changed
     event_time_lag: float | None = None  # s between the newest sample and the clock
 
 

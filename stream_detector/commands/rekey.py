@@ -113,7 +113,8 @@ def kafka(config: DetectorConfig, target: str, *, create: bool) -> Ends:
     sink = KafkaSink(brokers, config.output)
     try:
         commit_every = milliseconds(config.commit_every)
-        source = KafkaSource(brokers, given, config.rekey.start, commit_every)
+        known = {name: found[name].partitions for name in given}
+        source = KafkaSource(brokers, given, config.rekey.start, commit_every, known=known)
     except BaseException:
         sink.close()
         raise

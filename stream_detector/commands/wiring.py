@@ -78,6 +78,9 @@ def plan(config: DetectorConfig, earliest: int = 0) -> Plan:
             max_batch=limits.max_batch,
             rejected_share=limits.rejected_share,
             rejected_window=limits.rejected_window,
+            tick_every=milliseconds(config.time.tick_every) / 1000
+            if config.time.tick_every
+            else None,
         ),
     )
 

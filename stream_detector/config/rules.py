@@ -57,6 +57,14 @@ class Time(Section, frozen=True, kw_only=True):
             description="One series alone advances its partition's clock by at most this at once."
         ),
     ] = "30m"
+    tick_every: Annotated[
+        Duration | None,
+        Meta(
+            description="In a partition that is read to its end and brings nothing more, time goes "
+            "on by the wall clock, in steps of this, so that silence is told; null: only samples "
+            "move it, as in files."
+        ),
+    ] = "10s"
 
 
 class MinDeviation(Section, frozen=True, kw_only=True):

@@ -26,16 +26,19 @@ def parts_of(metadata: str) -> int | None:
     return parts if type(parts) is int and parts > 0 else None
 
 
-def partitions_then(committed: Iterable[tuple[Partition, str]]) -> dict[str, int]:
+def partitions_then(
+    committed: Iterable[tuple[Partition, str]], now: Mapping[str, int]
+) -> dict[str, int]:
     """Topic -> partitions as the group's commits (partition, metadata) know them.
 
-    Where they differ, the change was noticed by some only: the least is what began it.
+    `now`: how many there are. Commits of partitions that are gone say nothing; of others the
+    largest count is the newest, as partitions that bring nothing keep their old metadata.
     """
     then: dict[str, int] = {}
-    for partition, metadata in committed:
+    for (topic, number), metadata in committed:
         parts = parts_of(metadata)
-        if parts is not None:
-            then[partition.topic] = min(parts, then.get(partition.topic, parts))
+        if parts is not None and number < now.get(topic, 0):
+            then[topic] = max(parts, then.get(topic, parts))
     return then
 
 

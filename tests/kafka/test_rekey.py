@@ -13,6 +13,7 @@ import yaml
 from stream_detector.adapters.kafka import topics
 from stream_detector.core.placement import murmur2
 from stream_detector.records import Partition
+from tests.contract.reader import Reader, poll_until
 from tests.pipeline.loop_case import T0, headers, sample
 from tests.service import Command, until
 
@@ -135,8 +136,9 @@ def test_the_copy_has_as_many_partitions_and_lies_where_kafkas_producers_put_key
     kafka = place.broker.kafka()
     assert topics(kafka, [place.new])[place.new].partitions == 3
     source = place.broker.source([place.new], place.broker.group())
-    found = []
-    until(lambda: found.extend(source.poll(0.2, 5000).records) or len(found) >= 100, "the copies")  # type: ignore[func-returns-value]  # extend gives None
+    reader = Reader(source)
+    poll_until(lambda: len(reader.records) >= 100, reader)
+    found = reader.records
     assert {r.partition for r in found} == {(murmur2(s.encode()) & 2**31 - 1) % 3 for s in SERIES}
     for record in found:
         assert record.partition == (murmur2(record.key or b"") & 2**31 - 1) % 3

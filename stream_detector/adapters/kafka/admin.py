@@ -10,7 +10,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from stream_detector.adapters.kafka.client import explain, options
-from stream_detector.ports import SourceError
+from stream_detector.ports import Position, SourceError
+from stream_detector.records import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,6 +73,17 @@ def create_topics(
         if created:
             admin.wait_for_topics(created)
     return created
+
+
+def committed(kafka: config.Kafka) -> dict[Partition, Position]:
+    """What the consumer group has committed, of all topics. Raises SourceError."""
+    with _admin(kafka) as admin:
+        found = admin.list_group_offsets(kafka.group_id)[kafka.group_id]
+    return {
+        Partition(place.topic, place.partition): Position(at.offset, at.metadata or "")
+        for place, at in found.items()
+        if at.offset >= 0
+    }
 
 
 @contextlib.contextmanager
