@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -48,17 +49,13 @@ def run(
     wiring.log_to_stderr()
     stop = wiring.Stop()
     stop.listen()
-    serve(settings, stop, on_repartition=on_repartition)
+    serve(settings, stop, partial(kafka, on_repartition=on_repartition))
 
 
 class Ends(NamedTuple):
     source: Source
     sink: Sink
     partitions: int  # of all input topics
-
-
-class Connect(Protocol):
-    def __call__(self, config: DetectorConfig, choice: OnRepartition, /) -> Ends: ...
 
 
 def refuse_repartitioned(
@@ -81,7 +78,7 @@ def refuse_repartitioned(
     return dict(now) | then
 
 
-def kafka(config: DetectorConfig, on_repartition: OnRepartition) -> Ends:
+def kafka(config: DetectorConfig, on_repartition: OnRepartition = "refuse") -> Ends:
     """Both ends on Kafka. Raises ConfigError for input that does not keep every sample."""
     from stream_detector.adapters.kafka import (  # noqa: PLC0415
         KafkaSink,
@@ -112,9 +109,7 @@ def kafka(config: DetectorConfig, on_repartition: OnRepartition) -> Ends:
 def serve(
     config: DetectorConfig,
     stop: Callable[[], bool],
-    connect: Connect = kafka,
-    *,
-    on_repartition: OnRepartition = "refuse",
+    connect: Callable[[DetectorConfig], Ends] = kafka,
 ) -> None:
     """Build everything, turn until `stop`, take everything down in order."""
     from stream_detector.adapters.bundle_watcher import BundleWatcher  # noqa: PLC0415
@@ -165,7 +160,7 @@ def serve(
             stack.callback(store.close)
         if stop():
             return
-        source, sink, partitions = connect(config, on_repartition)
+        source, sink, partitions = connect(config)
         stack.callback(sink.close)
         stack.callback(source.close)
         loop = wiring.loop(

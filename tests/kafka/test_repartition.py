@@ -1,4 +1,4 @@
-"""A topic that gets more partitions, before a start and while it is read; ticks on a real broker."""
+"""A topic that gets more partitions, before a start and while it is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 
 from stream_detector.adapters.kafka import committed, topics
 from stream_detector.commands.run import refuse_repartitioned
@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 
-def grow(broker: RealKafka, topic: str, partitions: int) -> None:
+def grow(broker: RealKafka, topic: str, partitions: int, count: int) -> None:
+    """Add partitions, and at once so many records to the newest of them."""
     admin = KafkaAdminClient(bootstrap_servers=broker.servers)
+    producer = KafkaProducer(bootstrap_servers=broker.servers)
     try:
         admin.create_partitions({topic: partitions})
+        admin.wait_for_topics([topic])
+        for value in numbers(count):
+            producer.send(topic, value, partition=partitions - 1)
+        producer.flush(30)
     finally:
+        producer.close()
         admin.close()
 
 
@@ -48,13 +55,12 @@ def test_another_number_of_partitions_than_the_commits_tell_is_refused(broker: R
         return {name: at.partitions for name, at in topics(broker.kafka(), [topic]).items()}
 
     assert refuse_repartitioned(found, now(), "refuse") == {topic: 2}
-    grow(broker, topic, 3)
+    grow(broker, topic, 3, 7)
     with pytest.raises(SourceError, match=f"{topic} has 3 partitions, it had 2"):
         refuse_repartitioned(found, now(), "refuse")
     known = refuse_repartitioned(found, now(), "rewarm")
 
     # What was written to the new partition before this start is read, although it says `latest`.
-    broker.put(Partition(topic, 2), numbers(7))
     again = Reader(broker.source([topic], group, "latest", known=known))
     poll_until(lambda: len(again.records) == 7, again)
     assert again.offsets == {Partition(topic, 2): list(range(7))}
@@ -67,8 +73,7 @@ def test_a_topic_that_grows_while_it_is_read_loses_no_record(broker: RealKafka) 
     poll_until(lambda: bool(reader.owned), reader)
     reader.poll(0.5)
     assert source.partitions() == {topic: 1}
-    grow(broker, topic, 2)
-    broker.put(Partition(topic, 1), numbers(9))
+    grow(broker, topic, 2, 9)
     poll_until(
         lambda: len(reader.records) == 9, reader, patience=90.0
     )  # the client looks each 30 s
