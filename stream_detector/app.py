@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Clock,
         ModelFeed,
         NormalStore,
+        Odd,
         Polled,
         Scorer,
         Sink,
@@ -192,6 +193,7 @@ class Loop:
         lap("poll")
         for partition in (*polled.revoked, *polled.assigned):
             self._engine.drop(partition)
+            self.ticks.drop(partition)
             self._positions.pop(partition, None)
         if not polled.records:
             self._release()
@@ -205,8 +207,10 @@ class Loop:
         lap("engine")
         lap.move("engine", "score", seconds)
         now = self._clock.monotonic()
-        result.events += self.ticks.run(polled, self._source, self._engine, now)
+        told, _ = self.ticks.run(polled.records, self._source, self._engine, now)
+        result.events += told
         lap("tick")
+        odd = self._inputs.look(polled.records, self._source, now)
         rejected += assembled.rejected
         rejected += judged_unusable(result, samples)
         self._breaker.note(unusable(polled.records, rejected, result, samples), rejected)
@@ -220,7 +224,7 @@ class Loop:
             lap("store")
         self._acknowledge(polled)
         lap("acknowledge")
-        self._tell(polled, result, rejected, latencies, lap)
+        self._tell(polled, result, rejected, latencies, odd, lap)
         return not polled.finished
 
     def _reload(self) -> None:
@@ -292,6 +296,7 @@ class Loop:
         result: Result,
         rejected: list[Rejected],
         latencies: list[float],
+        odd: Odd,
         lap: _Laps,
     ) -> None:
         progress = Progress(
@@ -300,10 +305,10 @@ class Loop:
             events=result.events,
             suppressed=dict(result.suppressed),
             event_latencies=latencies,
+            odd=odd,
             rejected=rejected,
             stages=lap.seconds if polled.records else {},
         )
-        self._inputs.look(polled.records, self._source, progress, self._clock.monotonic())
         newest = None
         for verdicts in result.verdicts:
             counts = np.bincount(verdicts.outcome, minlength=len(Outcome))

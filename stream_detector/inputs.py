@@ -10,11 +10,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from stream_detector.core.placement import Placement
+from stream_detector.ports import Odd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stream_detector.ports import Progress, Source
+    from stream_detector.ports import Source
     from stream_detector.records import Record
 
 _log = logging.getLogger(__name__)
@@ -32,15 +33,13 @@ class Inputs:
         self._next_told: dict[str, float] = {}
         self._untold: dict[str, Counter[str]] = {"unkeyed": Counter(), "misplaced": Counter()}
 
-    def look(
-        self, records: Sequence[Record], source: Source, progress: Progress, now: float
-    ) -> None:
-        """Note what is odd about these records and their topics; `now` in seconds, monotonic."""
+    def look(self, records: Sequence[Record], source: Source, now: float) -> Odd:
+        """What is odd about these records and their topics; `now` in seconds, monotonic."""
+        repartitioned: dict[str, int] = {}
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
-            self._count_partitions(source, progress)
+            repartitioned = self._count_partitions(source)
         found = self._placement.check(records, self._partitions)
-        progress.unkeyed, progress.misplaced = dict(found.unkeyed), dict(found.misplaced)
         unkeyed, misplaced = self._untold["unkeyed"], self._untold["misplaced"]
         if found.unkeyed:
             unkeyed.update(found.unkeyed)
@@ -60,12 +59,15 @@ class Inputs:
                 _REKEY,
             )
             misplaced.clear()
+        return Odd(found.unkeyed, found.misplaced, repartitioned)
 
-    def _count_partitions(self, source: Source, progress: Progress) -> None:
+    def _count_partitions(self, source: Source) -> dict[str, int]:
+        """Topic -> its partitions, of those that have another number than before."""
+        found = {}
         for topic, count in source.partitions().items():
             before = self._partitions.get(topic, count)
             if count != before:
-                progress.repartitioned[topic] = count
+                found[topic] = count
                 _log.error(
                     "topic %s has %d partitions now, it had %d: keys move to other partitions, and "
                     "series that moved are learnt anew there; what they left behind falls silent",
@@ -74,6 +76,7 @@ class Inputs:
                     before,
                 )
             self._partitions[topic] = count
+        return found
 
     def _may_tell(self, what: str, now: float) -> bool:
         if now < self._next_told.get(what, now):

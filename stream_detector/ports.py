@@ -171,6 +171,14 @@ class StoreReader(Protocol):
         """Samples of a group from `since` (ms UTC) on; no rows where there are none."""
 
 
+class Odd(NamedTuple):
+    """What is wrong with the keys of the records that were read, and with their topics."""
+
+    unkeyed: Mapping[str, int]  # topic -> records without a key
+    misplaced: Mapping[str, int]  # topic -> records in another partition than their key gives
+    repartitioned: Mapping[str, int]  # topic -> partitions it has now, where that has changed
+
+
 @dataclass(slots=True)
 class Progress:
     """What the loop did in one turn; telemetry turns it into metrics, endpoints into health."""
@@ -184,9 +192,7 @@ class Progress:
     rejected: list[Rejected] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)  # decode, windows, score, ... -> s
     series: dict[str, int] = field(default_factory=dict)  # state -> series held
-    unkeyed: dict[str, int] = field(default_factory=dict)  # topic -> records without a key
-    misplaced: dict[str, int] = field(default_factory=dict)  # topic -> records, by their key
-    repartitioned: dict[str, int] = field(default_factory=dict)  # topic -> partitions, if changed
+    odd: Odd = field(default_factory=lambda: Odd({}, {}, {}))
     event_time_lag: float | None = None  # s between the newest sample and the clock
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from stream_detector.records import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from stream_detector.core.engine import Engine
-    from stream_detector.ports import Polled, Source
-    from stream_detector.records import AnomalyEvent
+    from stream_detector.ports import Source
+    from stream_detector.records import AnomalyEvent, Record
 
 KEPT = 64
 """Ticks of a partition at different offsets that are remembered at most."""
@@ -55,27 +55,33 @@ class Ticks:
         self._next[partition], self._since[partition] = offset, now
         self._made[partition] = list(made)[-KEPT:]
 
-    def run(self, polled: Polled, source: Source, engine: Engine, now: float) -> list[AnomalyEvent]:
-        """Take in what was polled, and give ticks to the partitions that are due for one.
+    def drop(self, partition: Partition) -> None:
+        """Somebody else owns it now."""
+        self._next.pop(partition, None)
+        self._since.pop(partition, None)
+        self._made.pop(partition, None)
+
+    def run(
+        self, records: Sequence[Record], source: Source, engine: Engine, now: float
+    ) -> tuple[list[AnomalyEvent], dict[Partition, Tick]]:
+        """Give ticks to the partitions that are due for one: what they had to say, and the ticks.
 
         Call it when the engine has taken in the records. Time during which the source could not
         vouch that a partition is read to its end passes for nobody.
         """
-        for partition in (*polled.revoked, *polled.assigned):
-            self._next.pop(partition, None)
-            self._since.pop(partition, None)
-            self._made.pop(partition, None)
         if self._every is None:
-            return []
-        for record in polled.records:
-            partition = Partition(record.topic, record.partition)
-            self._next[partition] = record.offset + 1
+            return [], {}
+        newest = {record[:2]: record.offset for record in records}
+        for place, offset in newest.items():
+            partition = Partition(*place)
+            self._next[partition] = offset + 1
             self._since[partition] = now
         due = [part for part, since in self._since.items() if now - since >= self._every]
         if not due:
-            return []
+            return [], {}
         drained = source.drained(due)
         events: list[AnomalyEvent] = []
+        made: dict[Partition, Tick] = {}
         for partition in due:
             passed = int((now - self._since[partition]) * 1000)
             reached = engine.reached(partition)
@@ -83,10 +89,10 @@ class Ticks:
                 self._since[partition] = now
                 continue
             self._since[partition] += passed / 1000
-            tick = Tick(self._next[partition], reached + passed)
+            tick = made[partition] = Tick(self._next[partition], reached + passed)
             events += engine.tick(partition, tick.time)
             self._note(partition, tick)
-        return events
+        return events, made
 
     def _note(self, partition: Partition, tick: Tick) -> None:
         made = self._made.setdefault(partition, [])

@@ -84,12 +84,12 @@ class HealthState:
         if progress.events:
             names = (f"{event.kind.value} {event.status.value}" for event in progress.events)
             self.events = Counter(self.events) + Counter(names)
-        if progress.unkeyed:
-            self.unkeyed = Counter(self.unkeyed) + Counter(progress.unkeyed)
-        if progress.misplaced:
-            self.misplaced = Counter(self.misplaced) + Counter(progress.misplaced)
-        if progress.repartitioned:
-            self.repartitioned = {**self.repartitioned, **progress.repartitioned}
+        if progress.odd.unkeyed:
+            self.unkeyed = Counter(self.unkeyed) + Counter(progress.odd.unkeyed)
+        if progress.odd.misplaced:
+            self.misplaced = Counter(self.misplaced) + Counter(progress.odd.misplaced)
+        if progress.odd.repartitioned:
+            self.repartitioned = {**self.repartitioned, **progress.odd.repartitioned}
         if progress.series:
             self.series = dict(progress.series)
         if progress.event_time_lag is not None:

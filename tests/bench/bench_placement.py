@@ -34,7 +34,7 @@ def main() -> None:
     whole = time.process_time() - start
     count = SERIES * STEPS
     assert case.telemetry.outcomes == {"accepted": count}
-    assert not any(turn.misplaced or turn.unkeyed for turn in case.telemetry.turns)
+    assert not any(turn.odd.misplaced or turn.odd.unkeyed for turn in case.telemetry.turns)
 
     records = [
         Record(TOPIC, number, offset, at, key, value)

@@ -8,7 +8,6 @@ import pytest
 
 from stream_detector.adapters.files import FileSource
 from stream_detector.core.policy import DAY, HOUR, Policy
-from stream_detector.ports import Polled
 from stream_detector.records import Partition
 from stream_detector.ticking import KEPT, Tick, Ticks
 from tests.pipeline.loop_case import MINUTE, T0, TOPIC, Case, StillClock, noise, spiked
@@ -204,15 +203,16 @@ def test_what_is_remembered_of_ticks_is_bounded_and_can_be_forgotten() -> None:
     ticks = Ticks(EVERY)
     ticks.resume(PLACE, 7, [Tick(3, 1)], 0.0)
     for nth in range(1, 3):
-        ticks.run(Polled(), Source(), Engine(), EVERY * nth)  # type: ignore[arg-type]
+        ticks.run([], Source(), Engine(), EVERY * nth)  # type: ignore[arg-type]
     assert ticks.of(PLACE) == [Tick(3, 1), Tick(7, 10_000)]
     for offset in range(8, 200):
         ticks.resume(PLACE, offset, ticks.of(PLACE), 0.0)
-        ticks.run(Polled(), Source(), Engine(), EVERY)  # type: ignore[arg-type]
+        ticks.run([], Source(), Engine(), EVERY)  # type: ignore[arg-type]
     assert len(ticks.of(PLACE)) == KEPT
     ticks.forget(PLACE, 190)
     assert [tick.offset for tick in ticks.of(PLACE)] == list(range(190, 200))
-    ticks.run(Polled(revoked=frozenset([PLACE])), Source(), Engine(), 1e9)  # type: ignore[arg-type]
+    ticks.drop(PLACE)
+    assert ticks.run([], Source(), Engine(), 1e9) == ([], {})  # type: ignore[arg-type]
     assert ticks.of(PLACE) == []
 
 
@@ -226,6 +226,8 @@ def test_a_topic_that_grows_is_told_and_its_new_partitions_are_read_from_their_f
     case.samples("calm", noise(50), partition=1)  # by its key it belongs into 2
     case.turns(10.0)
     assert case.telemetry.outcomes == {"accepted": 150}
-    assert [t.repartitioned for t in case.telemetry.turns if t.repartitioned] == [{TOPIC: 3}]
+    assert [t.odd.repartitioned for t in case.telemetry.turns if t.odd.repartitioned] == [
+        {TOPIC: 3}
+    ]
     assert f"topic {TOPIC} has 3 partitions now, it had 1" in caplog.text
-    assert sum(turn.misplaced.get(TOPIC, 0) for turn in case.telemetry.turns) == 50
+    assert sum(turn.odd.misplaced.get(TOPIC, 0) for turn in case.telemetry.turns) == 50

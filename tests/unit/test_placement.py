@@ -12,7 +12,7 @@ from stream_detector.commands.run import refuse_repartitioned
 from stream_detector.core.placement import Placement
 from stream_detector.core.repartition import changed, objection, partitions_then, parts_of
 from stream_detector.inputs import Inputs
-from stream_detector.ports import Position, Progress, SourceError
+from stream_detector.ports import Odd, Position, SourceError
 from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
@@ -68,10 +68,8 @@ class Source:
         return self.counts
 
 
-def look(inputs: Inputs, source: Source, some: list[Record], now: float) -> Progress:
-    progress = Progress()
-    inputs.look(some, source, progress, now)  # type: ignore[arg-type]  # all that it asks
-    return progress
+def look(inputs: Inputs, source: Source, some: list[Record], now: float) -> Odd:
+    return inputs.look(some, source, now)  # type: ignore[arg-type]  # all that it asks
 
 
 def test_what_is_odd_is_counted_at_once_and_logged_once_a_minute(
@@ -82,8 +80,8 @@ def test_what_is_odd_is_counted_at_once_and_logged_once_a_minute(
     unkeyed = [r._replace(key=None) for r in records(7)[:4]]
     with caplog.at_level(logging.WARNING):
         for second in range(0, 100, 10):
-            progress = look(inputs, source, [*wrong, *unkeyed], float(second))
-            assert (progress.misplaced, progress.unkeyed) == ({"t": 9}, {"t": 4})
+            odd = look(inputs, source, [*wrong, *unkeyed], float(second))
+            assert odd == ({"t": 4}, {"t": 9}, {})
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 4
     assert told[0].startswith("records without a key: 4 of t; `stream-detector rekey`")

@@ -341,11 +341,11 @@ class PrometheusTelemetry:
         return content_type, encode(self.registry)
 
     def _topics(self, progress: Progress) -> None:
-        for topic, count in progress.unkeyed.items():
+        for topic, count in progress.odd.unkeyed.items():
             self.metrics.unkeyed.labels(topic).inc(count)
-        for topic, count in progress.misplaced.items():
+        for topic, count in progress.odd.misplaced.items():
             self.metrics.misplaced.labels(topic).inc(count)
-        for topic in progress.repartitioned:
+        for topic in progress.odd.repartitioned:
             self.metrics.repartitions.labels(topic).inc()
 
     def _scores(self, scores: ScaleScores) -> None:
