@@ -113,7 +113,13 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
     reload_every: Annotated[
         Duration, Meta(description="How often the registries are looked at for a new bundle.")
     ] = "5s"
-    time: Annotated[Time, Meta(description="Late, early and absent samples.")] = Time()
+    time: Annotated[
+        Time,
+        Meta(
+            description="Late, early and absent samples. One that is not newer than its series, "
+            "late or a duplicate, is dropped and counted; none waits to be put in order."
+        ),
+    ] = Time()
     episodes: Annotated[Episodes, Meta(description="From levels to events.")] = Episodes()
     limits: Annotated[Limits, Meta(description="Bounds of state and patience.")] = Limits()
     http: Annotated[Http, Meta(description="Metrics and health.")] = Http()

@@ -38,11 +38,17 @@ class ThresholdRule(Section, frozen=True, kw_only=True):
 class Time(Section, frozen=True, kw_only=True):
     max_ahead: Annotated[
         Duration,
-        Meta(description="Samples further ahead of their record's timestamp are dead-lettered."),
+        Meta(
+            description="Samples further ahead of their record's Kafka timestamp are dead-lettered "
+            "(future)."
+        ),
     ] = "1h"
     max_jump: Annotated[
         Duration,
-        Meta(description="In files: samples further ahead of their series are dead-lettered."),
+        Meta(
+            description="In files, whose rows have no such timestamp: samples further ahead of "
+            "their series are dead-lettered."
+        ),
     ] = "3653d"
     restart_after_late: Annotated[
         Annotated[int, Meta(ge=1, le=250)],
