@@ -65,9 +65,6 @@ class Source(Protocol):
         The source commits at its configured interval, when a partition is revoked, and on close.
         """
 
-    def lag(self) -> Mapping[Partition, int]:
-        """Records between the position and the end of each assigned partition, without waiting."""
-
     def partitions(self) -> Mapping[str, int]:
         """Topic -> how many partitions it has, as last heard, without waiting; empty for files."""
 
@@ -76,6 +73,9 @@ class Source(Protocol):
 
         May wait for its answer, briefly; empty where there is none, and always for files.
         """
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records between the position and the end of each assigned partition, without waiting."""
 
     def close(self) -> None:
         """Commit what was acknowledged and leave."""

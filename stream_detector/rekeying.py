@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 QUEUED_BYTES = 64 << 20
 """Bytes of records that wait for others at most; then the oldest go on without them."""
+SETTLED = 1.0
+"""Seconds within which records that were written at the same time have all been read."""
 OVERHEAD = 300  # bytes of a record beside its value, about
 
 
@@ -62,14 +64,17 @@ class TimeOrder:
 
     The samples of a series may lie in any partition of an unkeyed topic, and a copy that took one
     partition after the other would make most of them late. The oldest record goes on once every
-    partition has shown its next one, is at its end, or has shown nothing for `wait` seconds.
+    partition has shown its next one. One that holds more and shows nothing is waited for `wait`
+    seconds at most; where one is at its end, a record stays SETTLED seconds, in which whatever was
+    written beside it arrives.
     """
 
     def __init__(self, wait: float, most: int = QUEUED_BYTES) -> None:
         self._wait = wait
+        self._settled = min(wait, SETTLED)
         self._most = most
         self._bytes = 0
-        self._queues: dict[Partition, deque[Record]] = {}
+        self._queues: dict[Partition, deque[tuple[Record, float]]] = {}  # and when each came
         self._heard: dict[Partition, float] = {}
 
     def assign(self, partitions: Iterable[Partition], now: float) -> None:
@@ -80,17 +85,15 @@ class TimeOrder:
     def revoke(self, partitions: Iterable[Partition]) -> None:
         """What waits of them is the next owner's to read."""
         for partition in partitions:
-            self._bytes -= sum(map(_size, self._queues.pop(partition, ())))
+            self._bytes -= sum(_size(record) for record, _ in self._queues.pop(partition, ()))
             self._heard.pop(partition, None)
 
-    def add(self, records: Iterable[Record], now: float) -> None:
-        for (topic, number), some in groupby(records, key=_place):
-            partition = Partition(topic, number)
-            queue = self._queues.setdefault(partition, deque())
-            before = len(queue)
-            queue.extend(some)
-            self._bytes += sum(_size(queue[at]) for at in range(before - len(queue), 0))
-            self._heard[partition] = now
+    def add(self, records: Sequence[Record], now: float) -> None:
+        for record in records:
+            self._queues[Partition(record.topic, record.partition)].append((record, now))
+            self._bytes += _size(record)
+        for topic, number in {record[:2] for record in records}:
+            self._heard[Partition(topic, number)] = now
 
     def ready(self, lag: Mapping[Partition, int], now: float) -> list[Record]:
         """Records whose turn it is; `lag`: records of each partition not added yet, if known."""
@@ -98,21 +101,26 @@ class TimeOrder:
         def holds_up(partition: Partition) -> bool:
             return lag.get(partition) != 0 and now - self._heard[partition] < self._wait
 
-        blocked = any(not queue and holds_up(part) for part, queue in self._queues.items())
-        heads = [(q[0].timestamp, part) for part, q in self._queues.items() if q]
+        empty = [partition for partition, queue in self._queues.items() if not queue]
+        blocked, waiting = any(map(holds_up, empty)), bool(empty)
+        heads = [(q[0][0].timestamp, part) for part, q in self._queues.items() if q]
         heapify(heads)
         found: list[Record] = []
-        while heads and (not blocked or self._bytes > self._most):
+        while heads:
             _, partition = heads[0]
             queue = self._queues[partition]
-            record = queue.popleft()
+            record, came = queue[0]
+            early = blocked or (waiting and now - came < self._settled)
+            if early and self._bytes <= self._most:
+                break
+            queue.popleft()
             self._bytes -= _size(record)
             found.append(record)
             if queue:
-                heapreplace(heads, (queue[0].timestamp, partition))
+                heapreplace(heads, (queue[0][0].timestamp, partition))
             else:
                 heappop(heads)
-                blocked = blocked or holds_up(partition)
+                blocked, waiting = blocked or holds_up(partition), True
         return found
 
 
@@ -206,10 +214,6 @@ class Rekeyer:
             for sample in some:
                 value = record.value if sample.item is None else values[sample.item]
                 yield Message(topic, sample.series.encode(), value, timestamp=at)
-
-
-def _place(record: Record) -> tuple[str, int]:
-    return record.topic, record.partition
 
 
 def _size(record: Record) -> int:

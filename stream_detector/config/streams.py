@@ -134,6 +134,7 @@ class Rekey(Section, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="Partitions are copied in the order of their Kafka timestamps; how long to "
-            "wait for one of which nothing comes although it holds more."
+            "wait for one of which nothing comes although it holds more. Records wait for others "
+            "by 1s anyway; 0s: in the order they come, where each series is in one partition."
         ),
     ] = "5s"

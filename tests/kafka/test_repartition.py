@@ -93,3 +93,19 @@ def test_a_partition_counts_as_drained_when_the_broker_has_no_more_than_was_poll
     poll_until(lambda: source.drained(places) == frozenset(places), reader)
     broker.put(Partition(topic, 0), numbers(1))
     assert source.drained(places) == {Partition(topic, 1)}
+
+
+def test_the_mark_of_a_transaction_is_no_record_that_is_left_to_read(broker: RealKafka) -> None:
+    topic = broker.topic(1)
+    producer = KafkaProducer(bootstrap_servers=broker.servers, transactional_id=topic)
+    try:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(topic, b"v", partition=0)
+        producer.commit_transaction()
+    finally:
+        producer.close()
+    source = broker.source([topic], broker.group())
+    reader = Reader(source)
+    poll_until(lambda: len(reader.records) == 1, reader)
+    poll_until(lambda: source.drained([Partition(topic, 0)]) != frozenset(), reader)

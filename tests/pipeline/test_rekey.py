@@ -16,7 +16,7 @@ from stream_detector.core.rejections import MisconfiguredError
 from stream_detector.formats.json import JsonDecoder
 from stream_detector.ports import SinkError
 from stream_detector.records import Partition, Record
-from stream_detector.rekeying import Copied, Copying, Rekeyer, TimeOrder
+from stream_detector.rekeying import SETTLED, Copied, Copying, Rekeyer, TimeOrder
 from tests.pipeline.loop_case import LETTERS, T0, StillClock, headers, sample
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_partitions_that_move_to_another_worker_are_copied_once() -> None:
 
     def worker() -> Rekeyer:
         source = broker.source([OLD], GROUP, start="earliest")
-        copying = Copying(NEW, LETTERS, max_batch=30, poll_timeout=0.0)
+        copying = Copying(NEW, LETTERS, max_batch=30, order_wait=0.0, poll_timeout=0.0)
         return Rekeyer(source, broker.sink(), decoder, copying, StillClock())
 
     one, two = worker(), worker()
@@ -176,7 +176,7 @@ def test_the_oldest_record_waits_until_every_partition_has_shown_its_next() -> N
     order.add([record(0, 0, 10), record(0, 1, 30)], 0.0)
     assert order.ready({}, 1.0) == []
     order.add([record(1, 0, 20)], 1.0)
-    assert [r.timestamp for r in order.ready({zero: 0, one: 7}, 1.0)] == [10, 20]
+    assert [r.timestamp for r in order.ready({zero: 0, one: 7}, 1.5)] == [10, 20]
     assert order.ready({zero: 0, one: 7}, 2.0) == []
     assert [r.timestamp for r in order.ready({zero: 0, one: 7}, 6.0)] == [30]
 
@@ -186,10 +186,25 @@ def test_a_partition_at_its_end_holds_up_nobody_and_a_revoked_one_leaves_nothing
     zero, one = Partition(OLD, 0), Partition(OLD, 1)
     order.assign([zero, one], 0.0)
     order.add([record(0, 0, 10)], 0.0)
-    assert [r.offset for r in order.ready({zero: 0, one: 0}, 0.0)] == [0]
-    order.add([record(0, 1, 11), record(1, 0, 12)], 0.0)
+    assert [r.offset for r in order.ready({zero: 0, one: 0}, SETTLED)] == [0]
+    order.add([record(0, 1, 11), record(1, 0, 12)], 2.0)
     order.revoke([zero])
-    assert [r.timestamp for r in order.ready({one: 0}, 0.0)] == [12]
+    assert [r.timestamp for r in order.ready({one: 0}, 2.0)] == [12]
+
+
+def test_a_record_waits_a_little_for_what_was_written_beside_it() -> None:
+    order = TimeOrder(5.0)
+    zero, one = Partition(OLD, 0), Partition(OLD, 1)
+    order.assign([zero, one], 0.0)
+    order.add([record(0, 0, 20)], 9.0)
+    assert order.ready({zero: 0, one: 0}, 9.0) == []  # as far as was heard, `one` is at its end
+    order.add([record(1, 0, 10)], 9.3)
+    assert [r.timestamp for r in order.ready({zero: 0, one: 0}, 9.3)] == [10]
+    assert [r.timestamp for r in order.ready({zero: 0, one: 0}, 10.0)] == [20]
+    at_once = TimeOrder(0.0)
+    at_once.assign([zero, one], 0.0)
+    at_once.add([record(0, 0, 20)], 9.0)
+    assert len(at_once.ready({}, 9.0)) == 1
 
 
 def test_memory_is_bounded_by_going_on_without_the_partition_that_shows_nothing() -> None:

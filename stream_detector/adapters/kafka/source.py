@@ -113,6 +113,24 @@ class KafkaSource:
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
         self._commits.note({p: at for p, at in positions.items() if p in self._owned})
 
+    def partitions(self) -> Mapping[str, int]:
+        """Only of topics of which this member owns a part: the client has heard of those."""
+        topics = {partition.topic for partition in self._owned}
+        return {topic: len(self._consumer.partitions_for_topic(topic)) for topic in topics}
+
+    def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:
+        places = [TopicPartition(*partition) for partition in self._owned.intersection(partitions)]
+        if not places:
+            return frozenset()
+        try:
+            ends = self._consumer.end_offsets(places, timeout_ms=DRAINED_MS)
+            # The client's own position: it also passes the marks that transactions leave.
+            at = {p: self._consumer.position(p, timeout_ms=DRAINED_MS) for p in places}
+        except KafkaError as error:
+            log.info("whether more is to be read could not be asked: %s", error)
+            return frozenset()
+        return frozenset(Partition(*p) for p in places if at[p] is not None and ends[p] == at[p])
+
     def lag(self) -> Mapping[Partition, int]:
         """Known only for partitions that were fetched from at least once."""
         lags = {}
@@ -126,26 +144,6 @@ class KafkaSource:
             if end is not None:
                 lags[partition] = max(0, end - position)
         return lags
-
-    def partitions(self) -> Mapping[str, int]:
-        """Only of topics of which this member owns a part: the client has heard of those."""
-        topics = {partition.topic for partition in self._owned}
-        return {topic: len(self._consumer.partitions_for_topic(topic)) for topic in topics}
-
-    def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:
-        places = {
-            TopicPartition(*partition): self._next[partition]
-            for partition in partitions
-            if partition in self._owned and partition in self._next
-        }
-        if not places:
-            return frozenset()
-        try:
-            ends = self._consumer.end_offsets(list(places), timeout_ms=DRAINED_MS)
-        except KafkaError as error:
-            log.info("whether more is to be read could not be asked: %s", error)
-            return frozenset()
-        return frozenset(Partition(*p) for p, position in places.items() if ends.get(p) == position)
 
     def close(self) -> None:
         if self._closed:

@@ -122,10 +122,6 @@ class MemorySource:
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
         self._acknowledged.update({p: at for p, at in positions.items() if p in self._next})
 
-    def lag(self) -> Mapping[Partition, int]:
-        with self._broker.changed:
-            return {p: len(self._log(p)) - at for p, at in self._next.items()}
-
     def partitions(self) -> Mapping[str, int]:
         with self._broker.changed:
             return {topic: len(self._broker.logs(topic)) for topic in self.topics}
@@ -133,6 +129,10 @@ class MemorySource:
     def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:
         lag = self.lag()
         return frozenset(part for part in partitions if lag.get(part) == 0)
+
+    def lag(self) -> Mapping[Partition, int]:
+        with self._broker.changed:
+            return {p: len(self._log(p)) - at for p, at in self._next.items()}
 
     def close(self) -> None:
         with self._broker.changed:
