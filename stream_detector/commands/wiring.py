@@ -63,7 +63,7 @@ class Plan:
 
 def plan(config: DetectorConfig, earliest: int = 0) -> Plan:
     """`earliest`: least time of a sample, ms UTC."""
-    limits, given = config.limits, config.input
+    limits, given, every = config.limits, config.input, config.time.tick_every
     routes = [(route.name or route.match, route.match) for route in config.routes]
     return Plan(
         source=config.source,
@@ -78,9 +78,7 @@ def plan(config: DetectorConfig, earliest: int = 0) -> Plan:
             max_batch=limits.max_batch,
             rejected_share=limits.rejected_share,
             rejected_window=limits.rejected_window,
-            tick_every=milliseconds(config.time.tick_every) / 1000
-            if config.time.tick_every
-            else None,
+            tick_every=None if every is None else milliseconds(every) / 1000,
         ),
     )
 
