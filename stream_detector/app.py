@@ -16,8 +16,10 @@ from stream_detector.core.policy import Policy
 from stream_detector.core.rejections import Breaker, bounded, judged_unusable, unusable
 from stream_detector.formats.events import dead_letter, event_message
 from stream_detector.formats.json import LETTERS_PER_RECORD
+from stream_detector.inputs import Inputs
 from stream_detector.ports import Model, Position, Progress, Scores
 from stream_detector.records import UNKNOWN_TIME, Outcome, Partition
+from stream_detector.ticking import Ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         Clock,
         ModelFeed,
         NormalStore,
+        Odd,
         Polled,
         Scorer,
         Sink,
@@ -58,6 +61,7 @@ class Settings:
     rejected_share: float = 0.9
     rejected_window: int = 10_000  # records
     poll_timeout: float = 0.2  # s; how long an idle loop waits before it looks for new models
+    tick_every: float | None = None  # s between ticks of an idle partition
 
 
 def policy_of(config: DetectorConfig, partitions: int = 1) -> Policy:
@@ -150,6 +154,8 @@ class Loop:
         self._held_bytes = 0
         self._positions: dict[Partition, Position] = {}
         self._next_look = 0.0
+        self._inputs = Inputs()
+        self.ticks = Ticks(settings.tick_every)
 
     def serve(self, group: str, model: Model) -> bool:
         """Let a model serve a group from the next batch on; False where it doesn't fit."""
@@ -187,6 +193,7 @@ class Loop:
         lap("poll")
         for partition in (*polled.revoked, *polled.assigned):
             self._engine.drop(partition)
+            self.ticks.drop(partition)
             self._positions.pop(partition, None)
         if not polled.records:
             self._release()
@@ -199,6 +206,11 @@ class Loop:
         seconds = self._scoring() - before
         lap("engine")
         lap.move("engine", "score", seconds)
+        now = self._clock.monotonic()
+        told, _ = self.ticks.run(polled.records, self._source, self._engine, now)
+        result.events += told
+        lap("tick")
+        odd = self._inputs.look(polled.records, self._source, now)
         rejected += assembled.rejected
         rejected += judged_unusable(result, samples)
         self._breaker.note(unusable(polled.records, rejected, result, samples), rejected)
@@ -212,7 +224,7 @@ class Loop:
             lap("store")
         self._acknowledge(polled)
         lap("acknowledge")
-        self._tell(polled, result, rejected, latencies, lap)
+        self._tell(polled, result, rejected, latencies, odd, lap)
         return not polled.finished
 
     def _reload(self) -> None:
@@ -284,6 +296,7 @@ class Loop:
         result: Result,
         rejected: list[Rejected],
         latencies: list[float],
+        odd: Odd,
         lap: _Laps,
     ) -> None:
         progress = Progress(
@@ -292,6 +305,7 @@ class Loop:
             events=result.events,
             suppressed=dict(result.suppressed),
             event_latencies=latencies,
+            odd=odd,
             rejected=rejected,
             stages=lap.seconds if polled.records else {},
         )

@@ -11,6 +11,7 @@ from stream_detector import console
 from stream_detector.adapters.http import HttpError
 from stream_detector.commands.check import check
 from stream_detector.commands.demo import demo
+from stream_detector.commands.rekey import rekey
 from stream_detector.commands.replay import replay
 from stream_detector.commands.run import run
 from stream_detector.commands.simulate import simulate
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, replay, check, simulate):
+for command in (demo, run, replay, check, simulate, rekey):
     app.command()(command)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -63,6 +63,15 @@ class Source(Protocol):
         """Everything below these positions is dealt with and may be committed.
 
         The source commits at its configured interval, when a partition is revoked, and on close.
+        """
+
+    def partitions(self) -> Mapping[str, int]:
+        """Topic -> how many partitions it has, as last heard, without waiting; empty for files."""
+
+    def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:
+        """Those of them that are held here and read to their end, as the carrier says just now.
+
+        May wait for its answer, briefly; empty where there is none, and always for files.
         """
 
     def lag(self) -> Mapping[Partition, int]:
@@ -162,6 +171,14 @@ class StoreReader(Protocol):
         """Samples of a group from `since` (ms UTC) on; no rows where there are none."""
 
 
+class Odd(NamedTuple):
+    """What is wrong with the keys of the records that were read, and with their topics."""
+
+    unkeyed: Mapping[str, int]  # topic -> records without a key
+    misplaced: Mapping[str, int]  # topic -> records in another partition than their key gives
+    repartitioned: Mapping[str, int]  # topic -> partitions it has now, where that has changed
+
+
 @dataclass(slots=True)
 class Progress:
     """What the loop did in one turn; telemetry turns it into metrics, endpoints into health."""
@@ -175,6 +192,7 @@ class Progress:
     rejected: list[Rejected] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)  # decode, windows, score, ... -> s
     series: dict[str, int] = field(default_factory=dict)  # state -> series held
+    odd: Odd = field(default_factory=lambda: Odd({}, {}, {}))
     event_time_lag: float | None = None  # s between the newest sample and the clock
 
 

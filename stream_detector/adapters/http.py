@@ -67,6 +67,9 @@ class HealthState:
         self.partition_lag: Mapping[str, int] = {}  # "topic/partition" -> records
         self.event_time_lag: float | None = None  # s, at the last turn that read a sample
         self.reloads: Mapping[str, int] = {}  # outcome -> since the start
+        self.unkeyed: Mapping[str, int] = {}  # topic -> records since the start
+        self.misplaced: Mapping[str, int] = {}  # topic -> records since the start
+        self.repartitioned: Mapping[str, int] = {}  # topic -> partitions that it has since then
 
     def beat(self, now: float | None = None) -> None:
         """The loop is alive at `now`, seconds of the monotonic clock."""
@@ -81,6 +84,12 @@ class HealthState:
         if progress.events:
             names = (f"{event.kind.value} {event.status.value}" for event in progress.events)
             self.events = Counter(self.events) + Counter(names)
+        if progress.odd.unkeyed:
+            self.unkeyed = Counter(self.unkeyed) + Counter(progress.odd.unkeyed)
+        if progress.odd.misplaced:
+            self.misplaced = Counter(self.misplaced) + Counter(progress.odd.misplaced)
+        if progress.odd.repartitioned:
+            self.repartitioned = {**self.repartitioned, **progress.odd.repartitioned}
         if progress.series:
             self.series = dict(progress.series)
         if progress.event_time_lag is not None:
@@ -125,6 +134,9 @@ class HealthState:
             "dead_letters": self.dead_letters,
             "events": dict(self.events),
             "reloads": dict(self.reloads),
+            "unkeyed_records": dict(self.unkeyed),
+            "misplaced_records": dict(self.misplaced),
+            "repartitioned": dict(self.repartitioned),
         }
 
 
@@ -308,6 +320,8 @@ def _page(health: HealthState) -> str:
             _table("Samples", state["samples"], "none yet"),
             _table("Events", state["events"], "none yet"),
             _table("Model reloads", state["reloads"], "none yet"),
+            _table("Records without a key (topic)", state["unkeyed_records"], "none"),
+            _table("Records in a wrong partition (topic)", state["misplaced_records"], "none"),
             _table("Lag (topic/partition, records)", state["lag"], "no partition assigned"),
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -15,12 +16,15 @@ from stream_detector.bundle import Registry
 from stream_detector.commands import wiring
 from stream_detector.commands.check import refuse_compacted
 from stream_detector.config import ConfigError, DetectorConfig, load_yaml, milliseconds
+from stream_detector.core.repartition import OnRepartition, changed, objection, partitions_then
+from stream_detector.ports import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from stream_detector.bundle import Bundle
-    from stream_detector.ports import Model, NormalStore, Sink, Source
+    from stream_detector.ports import Model, NormalStore, Position, Sink, Source
+    from stream_detector.records import Partition
 
 _log = logging.getLogger("stream_detector.run")
 
@@ -28,6 +32,13 @@ _log = logging.getLogger("stream_detector.run")
 def run(
     *,
     config: Annotated[Path, typer.Option(help="detector.yaml", show_default=False)],
+    on_repartition: Annotated[
+        OnRepartition,
+        typer.Option(
+            help="What to do where an input topic has another number of partitions than at the "
+            "last commit: refuse to start, or let series that moved be learnt anew."
+        ),
+    ] = "refuse",
 ) -> None:
     """Consume samples, score every new window, publish anomaly events; until SIGTERM.
 
@@ -38,7 +49,7 @@ def run(
     wiring.log_to_stderr()
     stop = wiring.Stop()
     stop.listen()
-    serve(settings, stop)
+    serve(settings, stop, partial(kafka, on_repartition=on_repartition))
 
 
 class Ends(NamedTuple):
@@ -47,12 +58,39 @@ class Ends(NamedTuple):
     partitions: int  # of all input topics
 
 
-def kafka(config: DetectorConfig) -> Ends:
+def refuse_repartitioned(
+    committed: Mapping[Partition, Position], now: Mapping[str, int], choice: OnRepartition
+) -> dict[str, int]:
+    """Topic -> partitions when its state was made; `now`: those that it has.
+
+    Raises SourceError where they differ and nobody said that this is known.
+    """
+    then = partitions_then(((place, at.metadata) for place, at in committed.items()), now)
+    if (problem := objection(then, now, choice)) is not None:
+        raise SourceError(problem)
+    for topic, (before, count) in changed(then, now).items():
+        _log.warning(
+            "topic %s has %d partitions, it had %d: series that moved are learnt anew",
+            topic,
+            count,
+            before,
+        )
+    return dict(now) | then
+
+
+def kafka(config: DetectorConfig, on_repartition: OnRepartition = "refuse") -> Ends:
     """Both ends on Kafka. Raises ConfigError for input that does not keep every sample."""
-    from stream_detector.adapters.kafka import KafkaSink, KafkaSource, topics  # noqa: PLC0415
+    from stream_detector.adapters.kafka import (  # noqa: PLC0415
+        KafkaSink,
+        KafkaSource,
+        committed,
+        topics,
+    )
 
     found = topics(config.kafka, config.input.topics)
     refuse_compacted(config, found)
+    now = {name: topic.partitions for name, topic in found.items()}
+    known = refuse_repartitioned(committed(config.kafka), now, on_repartition)
     sink = KafkaSink(config.kafka, config.output)
     try:
         source = KafkaSource(
@@ -60,11 +98,12 @@ def kafka(config: DetectorConfig) -> Ends:
             config.input.topics,
             config.input.start,
             milliseconds(config.commit_every),
+            known=known,
         )
     except BaseException:
         sink.close()
         raise
-    return Ends(source, sink, sum(topic.partitions for topic in found.values()))
+    return Ends(source, sink, sum(now.values()))
 
 
 def serve(
@@ -90,6 +129,7 @@ def serve(
         stack.callback(server.close)
         _log.info("metrics and health at %s", server.url)
         telemetry = Fanout(prometheus, health)
+        prometheus.metrics.declare_topics(config.input.topics)
 
         registries = {route.name or route.match: Path(route.registry) for route in config.routes}
         models = {}

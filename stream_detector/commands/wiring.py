@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stream_detector.bundle import Bundle
-    from stream_detector.config import DetectorConfig
+    from stream_detector.config import DetectorConfig, Input
     from stream_detector.ports import Model, ModelFeed, NormalStore, Sink, Source, Telemetry
 
 SOURCE = "stream-detector"
@@ -63,18 +63,12 @@ class Plan:
 
 def plan(config: DetectorConfig, earliest: int = 0) -> Plan:
     """`earliest`: least time of a sample, ms UTC."""
-    limits, given = config.limits, config.input
+    limits, given, every = config.limits, config.input, config.time.tick_every
     routes = [(route.name or route.match, route.match) for route in config.routes]
     return Plan(
         source=config.source,
         policy=policy_of(config),
-        decoder=JsonDecoder(
-            given.fields,
-            max_record_bytes=given.max_record_bytes,
-            max_samples=given.max_samples_per_record,
-            max_series_length=given.max_series_length,
-            earliest=earliest,
-        ),
+        decoder=decoder(given, earliest),
         groups=Groups(
             routes, missing=given.missing, max_ahead_ms=milliseconds(config.time.max_ahead)
         ),
@@ -84,7 +78,19 @@ def plan(config: DetectorConfig, earliest: int = 0) -> Plan:
             max_batch=limits.max_batch,
             rejected_share=limits.rejected_share,
             rejected_window=limits.rejected_window,
+            tick_every=None if every is None else milliseconds(every) / 1000,
         ),
+    )
+
+
+def decoder(given: Input, earliest: int = 0) -> JsonDecoder:
+    """Of the records of the input topics."""
+    return JsonDecoder(
+        given.fields,
+        max_record_bytes=given.max_record_bytes,
+        max_samples=given.max_samples_per_record,
+        max_series_length=given.max_series_length,
+        earliest=earliest,
     )
 
 

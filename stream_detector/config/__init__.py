@@ -22,7 +22,7 @@ from stream_detector.config.kinds import (
 )
 from stream_detector.config.reading import load_yaml, parse_yaml
 from stream_detector.config.rules import Episodes, MinDeviation, ThresholdRule, Time
-from stream_detector.config.streams import Fields, Input, Kafka, Output
+from stream_detector.config.streams import Fields, Input, Kafka, Output, Rekey
 
 __all__ = [
     "ConfigError",
@@ -39,6 +39,7 @@ __all__ = [
     "ModelRoute",
     "Output",
     "Positive",
+    "Rekey",
     "Section",
     "Share",
     "Store",

@@ -10,9 +10,10 @@ from msgspec import Meta
 from stream_detector.config.kinds import Count, Duration, Positive, Section, Text
 from stream_detector.config.rules import Episodes, ThresholdRule, Time
 from stream_detector.config.streams import (
-    Input,  # noqa: TC001  # msgspec reads the annotations
-    Kafka,  # noqa: TC001
-    Output,  # noqa: TC001
+    Input,  # msgspec reads the annotations
+    Kafka,
+    Output,
+    Rekey,
 )
 
 
@@ -112,11 +113,20 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
     reload_every: Annotated[
         Duration, Meta(description="How often the registries are looked at for a new bundle.")
     ] = "5s"
-    time: Annotated[Time, Meta(description="Late, early and absent samples.")] = Time()
+    time: Annotated[
+        Time,
+        Meta(
+            description="Late, early and absent samples. One that is not newer than its series, "
+            "late or a duplicate, is dropped and counted; none waits to be put in order."
+        ),
+    ] = Time()
     episodes: Annotated[Episodes, Meta(description="From levels to events.")] = Episodes()
     limits: Annotated[Limits, Meta(description="Bounds of state and patience.")] = Limits()
     http: Annotated[Http, Meta(description="Metrics and health.")] = Http()
     store: Annotated[Store, Meta(description="What the trainer learns from.")] = Store()
+    rekey: Annotated[
+        Rekey, Meta(description="A copy of the samples whose records are keyed by series.")
+    ] = Rekey()
 
     def __post_init__(self) -> None:
         if (self.model is None) == (not self.models):

@@ -38,11 +38,17 @@ class ThresholdRule(Section, frozen=True, kw_only=True):
 class Time(Section, frozen=True, kw_only=True):
     max_ahead: Annotated[
         Duration,
-        Meta(description="Samples further ahead of their record's timestamp are dead-lettered."),
+        Meta(
+            description="Samples further ahead of their record's Kafka timestamp are dead-lettered "
+            "(future)."
+        ),
     ] = "1h"
     max_jump: Annotated[
         Duration,
-        Meta(description="In files: samples further ahead of their series are dead-lettered."),
+        Meta(
+            description="In files, whose rows have no such timestamp: samples further ahead of "
+            "their series are dead-lettered."
+        ),
     ] = "3653d"
     restart_after_late: Annotated[
         Annotated[int, Meta(ge=1, le=250)],
@@ -57,6 +63,14 @@ class Time(Section, frozen=True, kw_only=True):
             description="One series alone advances its partition's clock by at most this at once."
         ),
     ] = "30m"
+    tick_every: Annotated[
+        Duration | None,
+        Meta(
+            description="In a partition that is read to its end and brings nothing more, time goes "
+            "on by the wall clock, in steps of this, so that silence is told; null: only samples "
+            "move it, as in files."
+        ),
+    ] = "10s"
 
 
 class MinDeviation(Section, frozen=True, kw_only=True):

@@ -112,3 +112,29 @@ class Output(Section, frozen=True, kw_only=True):
     max_in_flight: Annotated[
         Count, Meta(description="Unacknowledged messages at most; then the loop waits.")
     ] = 2000
+
+
+class Rekey(Section, frozen=True, kw_only=True):
+    topic: Annotated[
+        Text | None,
+        Meta(description="Topic that `stream-detector rekey` writes to, keyed by series."),
+    ] = None
+    input_topics: Annotated[
+        list[Text], Meta(description="Topics that it copies; empty: `input.topics`.")
+    ] = msgspec.field(default_factory=list)
+    group_id: Annotated[
+        Text | None,
+        Meta(description="Its consumer group; null: `kafka.group_id` with -rekey behind it."),
+    ] = None
+    start: Annotated[
+        Literal["earliest", "latest"],
+        Meta(description="Where to begin on a partition that was never copied."),
+    ] = "earliest"
+    order_wait: Annotated[
+        Duration,
+        Meta(
+            description="Partitions are copied in the order of their Kafka timestamps; how long to "
+            "wait for one of which nothing comes although it holds more. Records wait for others "
+            "by 1s anyway; 0s: in the order they come, where each series is in one partition."
+        ),
+    ] = "5s"

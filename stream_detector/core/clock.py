@@ -30,6 +30,12 @@ class PartitionClock(NamedTuple):
     reached: int = NEVER  # ms UTC
     ahead: tuple[str, int] | None = None
 
+    def until(self, time: int) -> PartitionClock:
+        """The clock once time has passed up to `time` without a sample; never back."""
+        if self.reached == NEVER or time <= self.reached:
+            return self
+        return self._replace(elapsed=self.elapsed + time - self.reached, reached=time)
+
     def advance(
         self, time: NDArray[np.int64], series: Sequence[str], policy: Policy
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], PartitionClock]:

@@ -131,15 +131,43 @@ class Engine:
             )
         return result
 
+    def reached(self, partition: Partition) -> int | None:
+        """The time that a partition's samples and ticks have come to, ms UTC."""
+        times = [
+            slab.clock.reached for (_, place), slab in self._slabs.items() if place == partition
+        ]
+        return max((time for time in times if time != NEVER), default=None)
+
+    def tick(self, partition: Partition, time: int) -> list[AnomalyEvent]:
+        """Nothing came in a partition up to `time`, ms UTC: what its deadlines have to say.
+
+        An input like a sample, and as exact: of two ticks in a row only the later one matters, and
+        one that is not later than what the partition has reached changes nothing.
+        """
+        events: list[AnomalyEvent] = []
+        for (group, place), slab in sorted(self._slabs.items(), key=lambda item: item[0]):
+            clock = slab.clock.until(time)
+            if place != partition or clock is slab.clock:
+                continue
+            slab.clock = clock
+            tracker = self._tracker(self._serving[group], slab, partition)
+            if clock.elapsed >= slab.next_eviction:
+                self._intake.evict(slab, tracker, clock.elapsed, events)
+            events += tracker.sweep(clock.elapsed)
+        return events
+
+    def _tracker(self, serving: Serving, slab: Slab, partition: Partition) -> Tracker:
+        who = Who(self._source, partition, serving.features, serving.version)
+        logarithmic = is_logarithmic(serving.experts)
+        return Tracker(slab, who, self._policy, logarithmic=logarithmic)
+
     def _job(self, batch: Batch) -> Job:
         serving = self._serving[batch.group]
         key = (batch.group, batch.partition)
         slab = self._slabs.get(key)
         if slab is None:
             slab = self._slabs[key] = serving.slab()
-        who = Who(self._source, batch.partition, serving.features, serving.version)
-        logarithmic = is_logarithmic(serving.experts)
-        tracker = Tracker(slab, who, self._policy, logarithmic=logarithmic)
+        tracker = self._tracker(serving, slab, batch.partition)
         return self._intake.job(batch, slab, serving, tracker)
 
     def _run(self, pieces: list[Piece], result: Result) -> list[Piece]:

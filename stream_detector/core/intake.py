@@ -91,7 +91,7 @@ class Intake:
         slab = job.slab
         clock = job.clock[job.done :]
         if clock[0] >= slab.next_eviction:
-            self._evict(job, int(clock[0]), events)
+            self.evict(slab, job.tracker, int(clock[0]), events)
         if clock[0] >= slab.next_census:
             job.serving.census(slab, int(clock[0]))
         bound = min(slab.next_eviction, int(clock[0]) + self._policy.evict_after)
@@ -128,13 +128,13 @@ class Intake:
         found = np.array(rows, np.int64)
         return place[found >= 0], found[found >= 0]
 
-    def _evict(self, job: Job, clock: int, events: list[AnomalyEvent]) -> None:
-        slab = job.slab
-        events += job.tracker.sweep(clock)  # what fell due before them
+    def evict(self, slab: Slab, tracker: Tracker, clock: int, events: list[AnomalyEvent]) -> None:
+        """Forget series that are due by now."""
+        events += tracker.sweep(clock)  # what fell due before them
         rows, due = self._due(slab)
         for row, deadline in zip(rows[due <= clock].tolist(), due[due <= clock], strict=True):
             silence = int(deadline - slab.heard[row])
-            events += job.tracker.close(row, int(slab.last_time[row]) + silence, "evicted")
+            events += tracker.close(row, int(slab.last_time[row]) + silence, "evicted")
             slab.remove(row)
         slab.next_eviction = int(self._due(slab)[1].min(initial=FOREVER))
 

@@ -14,6 +14,7 @@ import msgspec
 
 from stream_detector.formats.layout import KEY, Layout
 from stream_detector.formats.paths import Unusable, shown
+from stream_detector.formats.pieces import BOM, SPACE
 from stream_detector.formats.shapes import (
     LABEL,
     NUMBER,
@@ -38,8 +39,6 @@ LETTERS_PER_RECORD = 100
 
 Every letter carries the whole record, so 10,000 of a record of 1 MB would be 10 GB."""
 
-_BOM = b"\xef\xbb\xbf"
-_SPACE = b" \t\r\n"
 # msgspec's own, text that is not UTF-8, and nesting beyond the interpreter's limit.
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Unusable)
 _LONGEST_INTEGER = 310  # digits; more are beyond the largest float
@@ -90,7 +89,7 @@ class JsonDecoder:
                 detail = f"{len(value)} bytes, more than max_record_bytes {max_bytes}"
                 rejected.append(Rejected(Reason.OVERSIZE, detail, record))
                 continue
-            value = value.removeprefix(_BOM)
+            value = value.removeprefix(BOM)
             try:
                 if value.startswith(b"["):
                     found = decode_many(value)
@@ -110,7 +109,7 @@ class JsonDecoder:
     def _salvage(self, value: bytes, record: Record) -> tuple[list[Sample], list[Rejected]]:
         """What a record holds that the fast path could not take as a whole."""
         try:
-            outcomes = self._outcomes(value.strip(_SPACE), record)
+            outcomes = self._outcomes(value.strip(SPACE), record)
         except Unusable as error:
             return [], [Rejected(error.reason, error.detail, record)]
         samples = [outcome for outcome in outcomes if isinstance(outcome, Sample)]
@@ -127,7 +126,7 @@ class JsonDecoder:
         """One for each sample of the record. Raises Unusable where it fails as a whole."""
         if not text:
             raise Unusable(Reason.EMPTY, "the record holds only white space")
-        lines = [line for line in text.split(b"\n") if line.strip(_SPACE)]
+        lines = [line for line in text.split(b"\n") if line.strip(SPACE)]
         if len(lines) > 1 and self._is_sample(lines[0], record):
             return self._outcomes_of_lines(lines, record)
         try:

@@ -69,9 +69,11 @@ class RealKafka:
         group: str,
         start: str = "earliest",
         commit_every_ms: int = 1000,
+        known: Mapping[str, int] | None = None,
         **changes: str,
     ) -> KafkaSource:
-        source = KafkaSource(self.kafka(group, **changes), topics, start, commit_every_ms)
+        kafka = self.kafka(group, **changes)
+        source = KafkaSource(kafka, topics, start, commit_every_ms, known=known)
         self._open.append(source)
         return source
 

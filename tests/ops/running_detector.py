@@ -15,7 +15,7 @@ import numpy as np
 
 from stream_detector.adapters.memory import MemoryBroker
 from stream_detector.bundle import Registry
-from stream_detector.commands.run import serve
+from stream_detector.commands.run import Ends, serve
 from stream_detector.config import DetectorConfig, parse_yaml
 from tests.unit.trainer_cases import MINUTE, START, fleet, quick, wave
 from trainer.train import publish, train
@@ -55,8 +55,9 @@ def running_detector() -> Iterator[str]:
             broker.create_topic(topic, 4)
         stop = threading.Event()
         source, sink = broker.source(["sensors"], "ops", start="earliest"), broker.sink()
+        ends = Ends(source, sink, 4)
         service = threading.Thread(
-            target=serve, args=(config, stop.is_set, lambda _: (source, sink)), name="service"
+            target=serve, args=(config, stop.is_set, lambda _: ends), name="service"
         )
         world = threading.Thread(target=_world, args=(broker, registry, versions, stop))
         service.start()

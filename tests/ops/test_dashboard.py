@@ -44,6 +44,7 @@ def exported() -> dict[str, set[str]]:
     """Metric as PromQL names it -> the names of its labels."""
     telemetry = PrometheusTelemetry()
     telemetry.metrics.declare("a", [1])
+    telemetry.metrics.declare_topics(["t"])
     telemetry.model("a", "v")
     names: dict[str, set[str]] = {}
     for family in telemetry.registry.collect():

@@ -112,11 +112,13 @@ class Case:
         rejected_window: int = 10_000,
         max_record_bytes: int = 1_048_576,
         max_samples: int = 10_000,
+        clock: StillClock | None = None,
+        tick_every: float | None = None,
     ) -> None:
         self.broker = broker or MemoryBroker(partitions)
         self.source = self.broker.source([TOPIC], GROUP_ID, start="earliest", finite=finite)
         self.telemetry = Recorder()
-        self.clock = StillClock()
+        self.clock = clock or StillClock()
         self.engine = Engine("plant", policy or Policy())
         self.loop = Loop(
             source=self.source,
@@ -135,6 +137,7 @@ class Case:
                 max_batch=max_batch,
                 rejected_window=rejected_window,
                 poll_timeout=0.0,
+                tick_every=tick_every,
             ),
             telemetry=self.telemetry,
             clock=self.clock,

@@ -189,3 +189,65 @@ def test_what_one_series_sends_changes_nothing_for_another(seed: int) -> None:
     ids = sorted(event.id for event in with_it[0] if event.series != "s2")
     assert ids == sorted(event.id for event in without[0])
     np.testing.assert_array_equal(with_it[2][keep], without[2])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    policy=st.sampled_from(POLICIES),
+    transforms=st.sampled_from(CHAINS),
+    ticks=st.lists(st.tuples(st.integers(1, 2500), st.integers(-HOUR, 9 * HOUR)), max_size=6),
+    cuts=st.lists(st.integers(1, 2500), max_size=30),
+)
+def test_with_the_same_ticks_cutting_the_stream_differently_changes_nothing(
+    seed: int,
+    policy: Policy,
+    transforms: tuple[Transform, ...],
+    ticks: list[tuple[int, int]],
+    cuts: list[int],
+) -> None:
+    whole, place = stream(seed, 1, 520), Partition("t", 0)
+    given_at = {at: STEP * (at // 5) + ahead for at, ahead in ticks if at <= len(whole)}
+
+    def run(edges: set[int]) -> tuple[Engine, list[AnomalyEvent]]:
+        engine = fresh(1, (1,), (1, "mean"), (4, 16), transforms, policy)
+        events, done = [], 0
+        for piece in cut(whole, [*given_at, *edges]):
+            events += engine.process([piece]).events
+            done += len(piece)
+            if done in given_at:
+                events += engine.tick(place, given_at[done])
+        return engine, events
+
+    one, expected = run(set())
+    many, found = run({at for at in cuts if at < len(whole)})
+    assert sorted((e.id, repr(e.body())) for e in found) == sorted(
+        (e.id, repr(e.body())) for e in expected
+    )
+    assert len({event.id for event in expected}) == len(expected)
+    assert many.digest(place) == one.digest(place)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    policy=st.sampled_from(POLICIES),
+    ahead=st.lists(st.integers(1, 10 * 24 * HOUR), min_size=1, max_size=5),
+    back=st.integers(0, 500 * STEP),
+)
+def test_of_ticks_in_a_row_only_the_last_matters_and_an_early_one_changes_nothing(
+    seed: int, policy: Policy, ahead: list[int], back: int
+) -> None:
+    whole, place = stream(seed, 1, 460), Partition("t", 0)
+    one, many = (fresh(1, (1,), (1, "mean"), (4, 16), (), policy) for _ in range(2))
+    for engine in (one, many):
+        engine.process([whole])
+    before, reached = many.digest(place), many.reached(place)
+    assert reached is not None
+    assert many.tick(place, reached - back) == []
+    assert many.digest(place) == before
+    expected = one.tick(place, reached + max(ahead))
+    found = [event for step in sorted(ahead) for event in many.tick(place, reached + step)]
+    assert sorted(e.id for e in found) == sorted(e.id for e in expected)
+    assert many.digest(place) == one.digest(place)
+    assert all(event.at <= reached + max(ahead) for event in found)

@@ -23,6 +23,7 @@ MAX_LINES = 400
 
 COMPOSITION_ROOTS = ("stream_detector.cli", "stream_detector.commands", "trainer.cli")
 CORE = ("stream_detector.core", "stream_detector.records")
+APP = tuple(f"stream_detector.{name}" for name in ("app", "inputs", "rekeying", "ticking"))
 FOR_ADAPTERS = (
     "stream_detector.core",  # but never its engine
     "stream_detector.records",
@@ -31,7 +32,7 @@ FOR_ADAPTERS = (
     "stream_detector.config",
     "stream_detector.formats",
 )
-FOR_THE_APP = (*FOR_ADAPTERS, "stream_detector.app")
+FOR_THE_APP = (*FOR_ADAPTERS, *APP)
 FOR_THE_TRAINER = (*FOR_ADAPTERS, "stream_detector.app", "trainer")
 
 HOMES = {
@@ -194,7 +195,7 @@ def test_adapters_never_import_the_engine_the_app_or_each_other() -> None:
 def test_the_app_sees_core_formats_and_ports_and_no_adapter() -> None:
     broken = [
         each
-        for each in of("stream_detector.app")
+        for each in of(*APP)
         if inside(each.name, *OURS) and not inside(each.name, *FOR_THE_APP)
     ]
     assert not broken, listed(broken)

@@ -14,7 +14,7 @@ import pytest
 from stream_detector.adapters.http import HealthState, HttpError, HttpServer
 from stream_detector.adapters.telemetry import Fanout
 from stream_detector.config import Http
-from stream_detector.ports import Progress
+from stream_detector.ports import Odd, Progress
 from stream_detector.records import (
     Kind,
     Partition,
@@ -137,6 +137,19 @@ def test_lag_is_told_and_never_judged(server: HttpServer, health: HealthState) -
     assert body["ready"] is True
     assert body["lag"] == {"sensors/3": 10**9}
     assert body["models"] == {"pumps": "v1"}
+
+
+def test_misplaced_keys_are_told_and_never_judged(server: HttpServer, health: HealthState) -> None:
+    health.model("pumps", "v1")
+    health.lag({Partition("sensors", 3): 1})
+    for _ in range(2):
+        health.turn(Progress(odd=Odd({"sensors": 2}, {"sensors": 3}, {"sensors": 8})))
+    answer = ask(server, "/readyz")
+    assert answer.status == 200
+    body = json.loads(answer.body)
+    assert body["unkeyed_records"] == {"sensors": 4}
+    assert body["misplaced_records"] == {"sensors": 6}
+    assert body["repartitioned"] == {"sensors": 8}
 
 
 def test_a_member_that_lost_its_partitions_stays_ready(

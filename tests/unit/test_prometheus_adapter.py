@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from stream_detector.adapters.prometheus import SCORE_EDGES, PrometheusTelemetry
 from stream_detector.adapters.prometheus.histogram import BulkHistogram
-from stream_detector.ports import Progress
+from stream_detector.ports import Odd, Progress
 from stream_detector.records import (
     AnomalyEvent,
     Kind,
@@ -113,6 +113,17 @@ def test_scores_that_are_not_finite_never_reach_a_histogram(
     assert value("model_faults_total", **labels) == 1
 
 
+def test_what_is_odd_about_the_input_is_counted_by_topic(
+    telemetry: PrometheusTelemetry, value: Callable[..., float | None]
+) -> None:
+    for _ in range(2):
+        telemetry.turn(Progress(odd=Odd({"a": 3}, {"a": 4, "b": 5}, {"b": 8})))
+    assert value("unkeyed_records_total", topic="a") == 6
+    assert value("misplaced_records_total", topic="a") == 8
+    assert value("misplaced_records_total", topic="b") == 10
+    assert value("repartitions_total", topic="b") == 2
+
+
 def test_histograms_need_all_their_labels() -> None:
     histogram = BulkHistogram("h", "help", ["a"], edges=[1.0], registry=CollectorRegistry())
     with pytest.raises(ValueError, match="labels"):
@@ -141,6 +152,9 @@ def test_every_closed_label_exists_before_anything_happened(
     assert value("stage_seconds_count", stage="decode") == 0
     assert value("event_latency_seconds_count") == 0
     assert value("partitions_assigned") == 0
+    telemetry.metrics.declare_topics(["sensors"])
+    for name in ("unkeyed_records", "misplaced_records", "repartitions"):
+        assert value(f"{name}_total", topic="sensors") == 0
     for scale in ("1", "6"):
         assert value("windows_scored_total", scale=scale) == 0
         assert value("reconstruction_error_count", group="pumps", scale=scale) == 0

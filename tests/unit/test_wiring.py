@@ -43,6 +43,16 @@ def test_a_configuration_without_episodes_means_the_policy_as_it_is() -> None:
     assert policy_of(parse_yaml(text, DetectorConfig, "detector.yaml", {})) == Policy()
 
 
+def test_idle_partitions_get_ticks_unless_the_configuration_says_never() -> None:
+    text = CONFIG[: CONFIG.index("episodes:")]
+    for given, seconds in (("", 10.0), ("time: {tick_every: 1m}", 60.0)):
+        config = parse_yaml(text + given, DetectorConfig, "detector.yaml", {})
+        assert wiring.plan(config).settings.tick_every == seconds
+    config = parse_yaml(text + "time: {tick_every: null}", DetectorConfig, "detector.yaml", {})
+    assert wiring.plan(config).settings.tick_every is None
+    assert wiring.default_plan({}).settings.tick_every is None
+
+
 def test_a_least_deviation_of_a_feature_that_no_model_has_is_refused() -> None:
     broker = MemoryBroker()
     broker.append("t", b"{}")

@@ -20,7 +20,7 @@ from stream_detector.ports import Polled, SourceError
 from stream_detector.records import UNKNOWN_TIME, Partition, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from stream_detector.ports import Position
 
@@ -99,6 +99,13 @@ class FileSource:
     def lag(self) -> Mapping[Partition, int]:
         """Nothing: how many rows a file has is known at its end."""
         return {}
+
+    def partitions(self) -> Mapping[str, int]:
+        return {}
+
+    def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:  # noqa: ARG002
+        """None: time in a file passes with its rows alone."""
+        return frozenset()
 
     def close(self) -> None:
         self._records.close()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stream_detector.adapters.kafka.admin import TopicInfo, create_topics, topics
+from stream_detector.adapters.kafka.admin import TopicInfo, committed, create_topics, topics
 from stream_detector.adapters.kafka.sink import KafkaSink
 from stream_detector.adapters.kafka.source import KafkaSource
 
-__all__ = ["KafkaSink", "KafkaSource", "TopicInfo", "create_topics", "topics"]
+__all__ = ["KafkaSink", "KafkaSource", "TopicInfo", "committed", "create_topics", "topics"]

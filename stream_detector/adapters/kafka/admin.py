@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from stream_detector.adapters.kafka.client import explain, options
-from stream_detector.ports import SourceError
+from stream_detector.adapters.kafka.client import BOOTSTRAP_MS, explain, heals, options
+from stream_detector.ports import Position, SourceError
+from stream_detector.records import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,6 +74,25 @@ def create_topics(
         if created:
             admin.wait_for_topics(created)
     return created
+
+
+def committed(kafka: config.Kafka) -> dict[Partition, Position]:
+    """What the consumer group has committed, of all topics. Raises SourceError."""
+    deadline = time.monotonic() + BOOTSTRAP_MS / 1000
+    with _admin(kafka) as admin:
+        while True:  # the coordinator of a cluster's first group takes a while to be there
+            try:
+                found = admin.list_group_offsets(kafka.group_id)[kafka.group_id]
+                break
+            except KafkaError as error:
+                if not heals(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+    return {
+        Partition(place.topic, place.partition): Position(at.offset, at.metadata or "")
+        for place, at in found.items()
+        if at.offset >= 0
+    }
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from stream_detector.ports import Polled, Position, SourceError
 from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from stream_detector import config
 
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 TOPIC_CHECK_S = 5.0
 CLOSE_MS = 10_000
+DRAINED_MS = 2_000
 
 
 class KafkaSource:
@@ -49,7 +50,8 @@ class KafkaSource:
     Partitions move one by one (cooperative rebalancing): those that stay keep their state. A
     partition that was lost and came back within one poll is both in `revoked` and in `assigned`.
     Where the group has no offset it begins at `start` and commits that at once, so that a restart
-    skips nothing; where the broker has already deleted the next record it goes on at the oldest.
+    skips nothing, but at the oldest record where the partition was added to the topic later; where
+    the broker has already deleted the next record it goes on at the oldest.
 
     Raises SourceError for what does not heal by itself: no broker answers, rights are missing, a
     topic is absent for `missing_topic_after` seconds.
@@ -62,10 +64,15 @@ class KafkaSource:
         start: str = "latest",
         commit_every_ms: int = 1000,
         *,
+        known: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         missing_topic_after: float = 60.0,
     ) -> None:
+        """`known`: topic -> how many of its partitions are there from the start; the others, and
+        those of other topics that show up when this member has seen some already, came later.
+        """
         self._kafka = kafka
+        self._known = dict(known or {})
         self._topics = tuple(topics)
         self._start = start
         self._clock = clock
@@ -105,6 +112,24 @@ class KafkaSource:
 
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
         self._commits.note({p: at for p, at in positions.items() if p in self._owned})
+
+    def partitions(self) -> Mapping[str, int]:
+        """Only of topics of which this member owns a part: the client has heard of those."""
+        topics = {partition.topic for partition in self._owned}
+        return {topic: len(self._consumer.partitions_for_topic(topic)) for topic in topics}
+
+    def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:
+        places = [TopicPartition(*partition) for partition in self._owned.intersection(partitions)]
+        if not places:
+            return frozenset()
+        try:
+            ends = self._consumer.end_offsets(places, timeout_ms=DRAINED_MS)
+            # The client's own position: it also passes the marks that transactions leave.
+            at = {p: self._consumer.position(p, timeout_ms=DRAINED_MS) for p in places}
+        except KafkaError as error:
+            log.info("whether more is to be read could not be asked: %s", error)
+            return frozenset()
+        return frozenset(Partition(*p) for p in places if at[p] is not None and ends[p] == at[p])
 
     def lag(self) -> Mapping[Partition, int]:
         """Known only for partitions that were fetched from at least once."""
@@ -180,10 +205,19 @@ class KafkaSource:
             raise error
 
     def _begin(self, places: Iterable[Any]) -> None:
-        for place, offset in self._offsets(places, self._start).items():
+        later = [place for place in places if self._came_later(place)]
+        others = [place for place in places if place not in later]
+        found = self._offsets(others, self._start) if others else {}
+        found |= self._offsets(later, "earliest") if later else {}
+        for place, offset in found.items():
             self._seek(place, offset)
             # Committed even if nothing is ever read: `latest` means latest at the first start.
             self._commits.note({Partition(*place): Position(offset)})
+
+    def _came_later(self, place: Any) -> bool:
+        """Whether the partition was added to its topic: all its records came after the others'."""
+        count = len(self._consumer.partitions_for_topic(place.topic))
+        return bool(place.partition >= self._known.setdefault(place.topic, count))
 
     def _offsets(self, places: Iterable[Any], which: str) -> dict[Any, int]:
         ask = self._consumer.beginning_offsets

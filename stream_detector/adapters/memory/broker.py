@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from stream_detector.adapters.memory.group import Entry, Group, MemorySource
 from stream_detector.adapters.memory.partitioner import Partitioner
 from stream_detector.ports import SinkError
-from stream_detector.records import Message, Record
+from stream_detector.records import Message, Partition, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stream_detector.ports import Position
-    from stream_detector.records import Partition
 
 
 class MemoryBroker:
@@ -50,6 +49,16 @@ class MemoryBroker:
             if topic in self._topics:
                 raise ValueError(f"topic {topic!r} exists already")
             self._topics[topic] = [[] for _ in range(partitions)]
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        """The topic has so many from now on; its groups share out the new ones."""
+        with self.changed:
+            logs = self.logs(topic)
+            new = [Partition(topic, number) for number in range(len(logs), partitions)]
+            logs += [[] for _ in new]
+            for group in self._groups.values():
+                group.grow(new)
+            self.changed.notify_all()
 
     def append(
         self,

@@ -14,7 +14,7 @@ from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 Entry = tuple[bytes | None, bytes | None, int]
 """Key, value and timestamp in ms. A plain tuple: the garbage collector need not visit millions."""
@@ -40,6 +40,13 @@ class Group:
     def join(self, member: MemorySource, partitions: Iterable[Partition]) -> None:
         self.members.append(member)
         self._share(set(self.target) | set(partitions))
+
+    def grow(self, partitions: Iterable[Partition]) -> None:
+        """Partitions were added: all that is in them came later, so they are read from 0 on."""
+        new = [part for part in partitions if any(part.topic in m.topics for m in self.members)]
+        for partition in new:
+            self.committed.setdefault(partition, Position(0))
+        self._share(set(self.target) | set(new))
 
     def leave(self, member: MemorySource) -> None:
         self.members.remove(member)
@@ -114,6 +121,14 @@ class MemorySource:
 
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
         self._acknowledged.update({p: at for p, at in positions.items() if p in self._next})
+
+    def partitions(self) -> Mapping[str, int]:
+        with self._broker.changed:
+            return {topic: len(self._broker.logs(topic)) for topic in self.topics}
+
+    def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:
+        lag = self.lag()
+        return frozenset(part for part in partitions if lag.get(part) == 0)
 
     def lag(self) -> Mapping[Partition, int]:
         with self._broker.changed:

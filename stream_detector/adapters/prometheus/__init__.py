@@ -59,6 +59,7 @@ STAGES: Final = (
     "assemble",
     "engine",
     "score",
+    "tick",
     "publish",
     "store",
     "acknowledge",
@@ -104,6 +105,27 @@ class Catalogue:
             "stream_detector_dead_letters_total",
             "Records and samples sent to the dead-letter topic, by reason.",
             ["reason"],
+            registry=registry,
+        )
+
+        # By their keys: the samples of one series must lie in one partition.
+        self.unkeyed: Final = Counter(
+            "stream_detector_unkeyed_records_total",
+            "Records without a key, in topics of several partitions.",
+            ["topic"],
+            registry=registry,
+        )
+        self.misplaced: Final = Counter(
+            "stream_detector_misplaced_records_total",
+            "Records in another partition than Kafka's default partitioner gives their key.",
+            ["topic"],
+            registry=registry,
+        )
+        # Series that move to another partition are learnt anew there.
+        self.repartitions: Final = Counter(
+            "stream_detector_repartitions_total",
+            "Changes of a topic's number of partitions while it was read.",
+            ["topic"],
             registry=registry,
         )
 
@@ -219,6 +241,13 @@ class Catalogue:
         for outcome in RELOADS:
             self.model_reloads.labels(outcome)
 
+    def declare_topics(self, topics: Iterable[str]) -> None:
+        """Show the metrics of the input topics from now on."""
+        for topic in topics:
+            self.unkeyed.labels(topic)
+            self.misplaced.labels(topic)
+            self.repartitions.labels(topic)
+
     def declare(self, group: str, scales: Iterable[int]) -> None:
         """Show the metrics of a group's model from now on, before it scored anything."""
         for scale in map(str, scales):
@@ -268,6 +297,7 @@ class PrometheusTelemetry:
             metrics.events.labels(*labels).inc(count)
         for objection, count in progress.suppressed.items():
             metrics.episodes_suppressed.labels(_closed(objection, OBJECTIONS)).inc(count)
+        self._topics(progress)
         if progress.event_latencies:
             # Clocks of two machines differ: an event is never earlier than its cause.
             metrics.event_latency.observe(np.maximum(progress.event_latencies, 0.0))
@@ -309,6 +339,14 @@ class PrometheusTelemetry:
         except (TypeError, ValueError):  # the client cannot read a version such as `x.y`
             encode, content_type = choose_encoder("")
         return content_type, encode(self.registry)
+
+    def _topics(self, progress: Progress) -> None:
+        for topic, count in progress.odd.unkeyed.items():
+            self.metrics.unkeyed.labels(topic).inc(count)
+        for topic, count in progress.odd.misplaced.items():
+            self.metrics.misplaced.labels(topic).inc(count)
+        for topic in progress.odd.repartitioned:
+            self.metrics.repartitions.labels(topic).inc()
 
     def _scores(self, scores: ScaleScores) -> None:
         labels = (scores.group, str(scores.scale))
