@@ -14,11 +14,11 @@ import numpy as np
 
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import Limits, State, Terms, judge
+from stream_detector.core.segments import Segments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream_detector.core.segments import Segments
     from stream_detector.core.serving import Serving
     from stream_detector.core.slab import Slab
 
@@ -31,6 +31,7 @@ class Verdict(NamedTuple):
     ratio: NDArray[np.float64]  # score / the score that it needed
     seen: NDArray[np.int32]  # scores of the series before
     after: NDArray[np.int32]  # and with it
+    before: State  # of each row, as it was
 
 
 def judged(
@@ -51,6 +52,7 @@ def judged(
     limit = np.full(len(rows), np.inf)
     limit[fixed] = lv.transformed(bound[fixed], serving.levels)
     state = State(slab.memory[rows], slab.location[rows], slab.deviation[rows], slab.scored[rows])
+    before = state.take(np.arange(len(rows)))
     terms = Terms(
         slab.promised[rows].astype(np.float64),
         slab.wanted[rows].astype(np.float64),
@@ -73,4 +75,22 @@ def judged(
     needed = lv.untransformed(found.t, serving.levels)
     needed[some] = each[some]
     ratio = np.maximum(fused, 0) / np.maximum(needed, 1e-30)
-    return Verdict(level, threshold, ratio, found.seen, found.after)
+    return Verdict(level, threshold, ratio, found.seen, found.after, before)
+
+
+def rewind(
+    slab: Slab,
+    serving: Serving,
+    segments: Segments,
+    fused: NDArray[np.float32],  # [k] what was judged
+    before: State,
+    row: int,
+    kept: NDArray[np.bool_],  # [k] of the row's scores, those that count
+) -> None:
+    """What a row has learnt as of the last score that counts: the others were of its old life."""
+    place = int(np.searchsorted(segments.row, row))
+    slab.memory[row], slab.scored[row] = before.memory[place], before.scored[place]
+    slab.location[row], slab.deviation[row] = before.location[place], before.deviation[place]
+    some = np.flatnonzero(kept & (segments.of == place))
+    if len(some):
+        judged(slab, serving, Segments(np.full(len(some), row)), fused[some])

@@ -249,6 +249,9 @@ class Engine:
         job.level[piece.place[admitted.at]] = samples.level
         job.anomalous[piece.place[admitted.at]] = moves.anomalous
 
+        for row, sample in moves.relearn.items():
+            kept = steps.sample[some] <= sample
+            alarms.rewind(slab, serving, of_some, fused, judged.before, row, kept)
         stop = self._stops(piece, moves.relearn)
         ratio = np.full(s, np.nan, np.float32)
         ratio[some] = judged.ratio
