@@ -19,6 +19,7 @@ from stream_detector.core.clock import FOREVER, NEVER
 from stream_detector.core.episodes import Samples, Tracker, Who
 from stream_detector.core.episodes.gates import is_logarithmic
 from stream_detector.core.intake import Intake
+from stream_detector.core.packing import Copy, copy, layout, unpack
 from stream_detector.core.scoring import Scored, excesses, score
 from stream_detector.core.segments import Segments
 from stream_detector.core.serving import RECONSTRUCTION, Serving
@@ -26,7 +27,8 @@ from stream_detector.core.slab import LEARNING
 from stream_detector.records import Maturity, Partition, ScaleScores, Verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -86,8 +88,7 @@ class Engine:
         self._serving[group] = serving
         for (name, _), slab in self._slabs.items():
             if name == group:
-                serving.take_over(slab)
-                slab.next_silence = NEVER  # intervals may have become shorter
+                self._take_over(serving, slab)
         return "swapped"
 
     def version(self, group: str) -> str:
@@ -97,6 +98,46 @@ class Engine:
         """Forget the state of a partition that somebody else owns now."""
         for key in [key for key in self._slabs if key[1] == partition]:
             del self._slabs[key]
+
+    def copy(self, partition: Partition) -> dict[str, Copy]:
+        """Group -> all state of one partition, as it is now."""
+        return {g: copy(slab) for (g, p), slab in self._slabs.items() if p == partition}
+
+    def layout(self, group: str) -> str:
+        """What the group's state means, whichever model of its kind serves."""
+        serving = self._serving[group]
+        return layout(serving.slab(), serving.features)
+
+    def blank(self) -> Engine:
+        """An engine with the same models and no state."""
+        other = Engine(self._source, self._policy)
+        other._serving = dict(self._serving)
+        return other
+
+    def restore(self, group: str, partition: Partition, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up state that was packed, under the model that serves the group now.
+
+        It must have served then and have the same layout. Raises KeyError or ValueError where the
+        arrays are damaged.
+        """
+        slab = self._serving[group].slab()
+        unpack(slab, arrays)
+        self._slabs[group, partition] = slab
+
+    def adopt(self, other: Engine, partition: Partition) -> None:
+        """Take over what another engine, that lets go of it, holds of a partition.
+
+        Where another model served it there, what scores meant is forgotten as by a reload.
+        """
+        for group, key in [(key[0], key) for key in other._slabs if key[1] == partition]:
+            slab = self._slabs[key] = other._slabs.pop(key)
+            if self.version(group) != other.version(group):
+                self._take_over(self._serving[group], slab)
+
+    @staticmethod
+    def _take_over(serving: Serving, slab: Slab) -> None:
+        serving.take_over(slab)
+        slab.next_silence = NEVER  # intervals may have become shorter
 
     def series(self) -> dict[str, int]:
         """Maturity -> series held."""
