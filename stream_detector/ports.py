@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Record,
         Rejected,
         ScaleScores,
+        Unusable,
         Verdicts,
     )
 
@@ -121,6 +122,26 @@ class ModelFeed(Protocol):
         """Group -> model that became ready since the last call; empty most of the time."""
 
     def close(self) -> None: ...
+
+
+class SnapshotError(Exception):
+    """A snapshot was not written, listed or deleted; the message names the place."""
+
+
+class SnapshotStore(Protocol):
+    """Immutable files of each partition. Called from several threads."""
+
+    def write(self, partition: Partition, name: str, data: bytes) -> None:
+        """The file appears whole, and is durable when this returns. Raises SnapshotError."""
+
+    def read(self, partition: Partition, name: str) -> bytes | Unusable:
+        """The file as it was written, or `missing` or `unreadable`; nothing is checked."""
+
+    def names(self, partition: Partition) -> list[str]:
+        """Files of a partition, in order of their names. Raises SnapshotError."""
+
+    def delete(self, partition: Partition, name: str) -> None:
+        """Raises SnapshotError; none where there is no such file."""
 
 
 class NormalStore(Protocol):
