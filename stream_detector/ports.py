@@ -73,6 +73,31 @@ class Source(Protocol):
         """Commit what was acknowledged and leave."""
 
 
+class Start(NamedTuple):
+    """Where an assigned partition goes on."""
+
+    offset: int
+    metadata: (
+        str | None
+    )  # of the group's commit; None: the group had no position, this is its first
+
+
+class Rewindable(Source, Protocol):
+    """A source that can be read again: a log with commits."""
+
+    def start(self, partition: Partition) -> Start | None:
+        """Where the group goes on in a partition just assigned; None: ask again after a poll."""
+
+    def rewind(self, partition: Partition, offset: int) -> int | None:
+        """Read on at this offset, or at the oldest record after it: which; None as above."""
+
+    def at(self, partition: Partition) -> int:
+        """Everything below this offset has been polled, or is no more."""
+
+    def committed(self) -> Mapping[Partition, Position]:
+        """What this member knows to be committed of its partitions, without waiting."""
+
+
 class Sink(Protocol):
     """Where messages go. Called from one thread only."""
 
@@ -122,6 +147,13 @@ class ModelFeed(Protocol):
         """Group -> model that became ready since the last call; empty most of the time."""
 
     def close(self) -> None: ...
+
+
+class ModelLibrary(Protocol):
+    """Models that served before."""
+
+    def load(self, group: str, version: str) -> Model | None:
+        """Verified and warm; None where there is none any more. Takes its time."""
 
 
 class SnapshotError(Exception):
@@ -183,6 +215,22 @@ class StoreReader(Protocol):
         """Samples of a group from `since` (ms UTC) on; no rows where there are none."""
 
 
+class Restored(NamedTuple):
+    """A partition's state is in place."""
+
+    outcome: str  # new, exact, older, partial, bounded
+    records: int  # that were replayed
+    seconds: float
+
+
+class Saved(NamedTuple):
+    """A snapshot was taken, or was not."""
+
+    outcome: str  # written, failed
+    seconds: float  # from the copy to the durable file
+    size: int  # bytes
+
+
 @dataclass(slots=True)
 class Progress:
     """What the loop did in one turn; telemetry turns it into metrics, endpoints into health."""
@@ -196,6 +244,10 @@ class Progress:
     rejected: list[Rejected] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)  # decode, windows, score, ... -> s
     series: dict[str, int] = field(default_factory=dict)  # state -> series held
+    restoring: int = 0  # partitions whose state is not in place yet
+    replayed: int = 0  # records below the committed offset
+    restored: list[Restored] = field(default_factory=list)
+    saved: list[Saved] = field(default_factory=list)
     event_time_lag: float | None = None  # s between the newest sample and the clock
 
 

@@ -91,6 +91,9 @@ class Engine:
                 self._take_over(serving, slab)
         return "swapped"
 
+    def groups(self) -> list[str]:
+        return list(self._serving)
+
     def version(self, group: str) -> str:
         return self._serving[group].version
 
@@ -114,14 +117,19 @@ class Engine:
         other._serving = dict(self._serving)
         return other
 
-    def restore(self, group: str, partition: Partition, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take up state that was packed, under the model that serves the group now.
+    def restore(
+        self, group: str, partition: Partition, version: str, arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Take up state of the same layout that was packed while `version` served.
 
-        It must have served then and have the same layout. Raises KeyError or ValueError where the
-        arrays are damaged.
+        Where another model serves now, what scores meant is forgotten as by a reload. Raises
+        KeyError or ValueError where the arrays are damaged.
         """
-        slab = self._serving[group].slab()
+        serving = self._serving[group]
+        slab = serving.slab()
         unpack(slab, arrays)
+        if version != serving.version:
+            self._take_over(serving, slab)
         self._slabs[group, partition] = slab
 
     def adopt(self, other: Engine, partition: Partition) -> None:

@@ -35,7 +35,7 @@ def restarted(engine: Engine) -> Engine:
     """Another engine with what the first one had packed."""
     other = engine.blank()
     for group, copied in engine.copy(P0).items():
-        other.restore(group, P0, pack(copied))
+        other.restore(group, P0, "v1", pack(copied))
     return other
 
 
@@ -88,7 +88,7 @@ def test_a_copy_does_not_change_with_the_slab_that_it_was_made_of() -> None:
     assert copied.episodes
     outcome(engine, [after])
     other = engine.blank()
-    other.restore("g", P0, pack(copied))
+    other.restore("g", P0, "v1", pack(copied))
     assert other.digest(P0) == digest != engine.digest(P0)
 
 
@@ -125,7 +125,7 @@ def test_damaged_arrays_are_refused(name: str) -> None:
     arrays = pack(engine.copy(P0)["g"])
     other = engine.blank()
     with pytest.raises(ValueError, match=r"."):
-        other.restore("g", P0, arrays | {name: arrays[name][:-1]})
+        other.restore("g", P0, "v1", arrays | {name: arrays[name][:-1]})
     with pytest.raises(KeyError):
-        other.restore("g", P0, {n: a for n, a in arrays.items() if n != name})
+        other.restore("g", P0, "v1", {n: a for n, a in arrays.items() if n != name})
     assert other.digest(P0) == {}

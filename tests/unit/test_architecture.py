@@ -31,8 +31,9 @@ FOR_ADAPTERS = (
     "stream_detector.config",
     "stream_detector.formats",
 )
-FOR_THE_APP = (*FOR_ADAPTERS, "stream_detector.app")
-FOR_THE_TRAINER = (*FOR_ADAPTERS, "stream_detector.app", "trainer")
+APP = ("stream_detector.app", "stream_detector.keeper", "stream_detector.restore")
+FOR_THE_APP = (*FOR_ADAPTERS, *APP)
+FOR_THE_TRAINER = (*FOR_ADAPTERS, *APP, "trainer")
 
 HOMES = {
     "kafka": ("stream_detector.adapters.kafka",),
@@ -195,7 +196,7 @@ def test_adapters_never_import_the_engine_the_app_or_each_other() -> None:
 def test_the_app_sees_core_formats_and_ports_and_no_adapter() -> None:
     broken = [
         each
-        for each in of("stream_detector.app")
+        for each in of(*APP)
         if inside(each.name, *OURS) and not inside(each.name, *FOR_THE_APP)
     ]
     assert not broken, listed(broken)

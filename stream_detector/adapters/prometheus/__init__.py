@@ -55,6 +55,7 @@ LATENCY_EDGES: Final = (
 OUTCOMES: Final = tuple(outcome.name.lower() for outcome in Outcome)
 STAGES: Final = (
     "poll",
+    "restore",
     "decode",
     "assemble",
     "engine",
@@ -62,6 +63,7 @@ STAGES: Final = (
     "publish",
     "store",
     "acknowledge",
+    "snapshot",
 )
 """As the loop names them; `engine` is without the time in the model, which is `score`."""
 RELOADS: Final = ("swapped", "refused", "incompatible", "absent")
