@@ -178,6 +178,7 @@ class Loop:
         while not stop():
             if not self.turn():
                 break
+        self._acknowledge(())  # a snapshot that has become durable last
         self._release()
 
     def turn(self) -> bool:

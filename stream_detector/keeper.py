@@ -127,6 +127,8 @@ class Keeper:
             self._news.replayed += len(below[partition])
             self._finish_if_done(replay)
         self._begin_next()
+        if not self.restoring:
+            self._restorer.rest()
         return live
 
     def swapped(self, group: str, version: str) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stream_detector.core.groups import Groups
     from stream_detector.formats.checkpoint import Checkpoint
     from stream_detector.formats.snapshots import GroupState, Snapshot
-    from stream_detector.ports import Clock, ModelLibrary, Rewindable, SnapshotStore, Start
+    from stream_detector.ports import Clock, Model, ModelLibrary, Rewindable, SnapshotStore, Start
     from stream_detector.records import Partition, Record, Rejected, Sample
 
 _log = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ class Restorer:
         self._max_replay = max_replay
         self._store = store
         self._library = library
+        self._models: dict[tuple[str, str], Model | None] = {}
 
     def begin(self, partition: Partition, start: Start) -> Replay | None:
         """Read the snapshot and rewind; None where the source must be asked again later."""
@@ -224,11 +225,29 @@ class Restorer:
     def _serve(self, replay: Replay, group: str, version: str) -> None:
         if version == replay.engine.version(group):
             return
-        model = self._library.load(group, version) if self._library is not None else None
-        if model is None:
-            self._declare(replay, f"bundle {version} of group {group} is gone, another stands in")
-        elif replay.engine.serve(group, model) == "incompatible":
+        if version == self._engine.version(group):
+            outcome = replay.engine.serve_as(group, self._engine)
+        else:
+            model = self._load(group, version)
+            if model is None:
+                why = f"bundle {version} of group {group} is gone, another stands in"
+                self._declare(replay, why)
+                return
+            outcome = replay.engine.serve(group, model)
+        if outcome == "incompatible":
             self._declare(replay, f"bundle {version} of group {group} has another layout")
+
+    def _load(self, group: str, version: str) -> Model | None:
+        """Each version once, however many partitions it served; they are restored together."""
+        key = (group, version)
+        if key not in self._models:
+            found = self._library.load(group, version) if self._library is not None else None
+            self._models[key] = found
+        return self._models[key]
+
+    def rest(self) -> None:
+        """Everything is restored: models that served before are not needed any more."""
+        self._models.clear()
 
     def _take_up(self, replay: Replay, group: str, state: GroupState) -> None:
         if group not in self._engine.groups():

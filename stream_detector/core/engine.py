@@ -81,7 +81,13 @@ class Engine:
         A model of other features, scales, smoothing or transforms would make the state
         meaningless and is refused: `incompatible`.
         """
-        serving = Serving(model, self._policy)
+        return self._swap(group, Serving(model, self._policy))
+
+    def serve_as(self, group: str, other: Engine) -> Literal["swapped", "incompatible"]:
+        """From the next batch on the model that serves the group there serves it here as well."""
+        return self._swap(group, other._serving[group])
+
+    def _swap(self, group: str, serving: Serving) -> Literal["swapped", "incompatible"]:
         old = self._serving.get(group)
         if old is not None and not serving.fits(old):
             return "incompatible"

@@ -167,7 +167,7 @@ class Library:
 class Fleet:
     """A broker and snapshots that outlive workers."""
 
-    def __init__(self, policy: Policy = POLICY, *, max_batch: int = 40) -> None:
+    def __init__(self, policy: Policy = POLICY, *, max_batch: int = 25) -> None:
         self.broker = MemoryBroker(len(PARTITIONS))
         self.snapshots = MemorySnapshots()
         self.policy = policy
@@ -196,7 +196,7 @@ class Fleet:
         served: Model | None = None,
         library: Library | None = None,
         snapshots: bool = True,
-        every: float = 0.15,
+        every: float = 0.1,
         max_replay: int = 100_000,
         cfg: str = "cfg",
         feed: ModelFeed | None = None,
