@@ -14,13 +14,14 @@ from stream_detector.app import policy_of
 from stream_detector.bundle import Registry
 from stream_detector.commands import wiring
 from stream_detector.commands.check import refuse_compacted
+from stream_detector.commands.keeping import keeping
 from stream_detector.config import ConfigError, DetectorConfig, load_yaml, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stream_detector.bundle import Bundle
-    from stream_detector.ports import Model, NormalStore, Sink, Source
+    from stream_detector.ports import Model, NormalStore, Rewindable, Sink
 
 _log = logging.getLogger("stream_detector.run")
 
@@ -42,7 +43,7 @@ def run(
 
 
 class Ends(NamedTuple):
-    source: Source
+    source: Rewindable
     sink: Sink
     partitions: int  # of all input topics
 
@@ -73,6 +74,7 @@ def serve(
     connect: Callable[[DetectorConfig], Ends] = kafka,
 ) -> None:
     """Build everything, turn until `stop`, take everything down in order."""
+    from stream_detector.adapters.bundle_library import BundleLibrary  # noqa: PLC0415
     from stream_detector.adapters.bundle_watcher import BundleWatcher  # noqa: PLC0415
     from stream_detector.adapters.http import HealthState, HttpServer  # noqa: PLC0415
     from stream_detector.adapters.prometheus import PrometheusTelemetry  # noqa: PLC0415
@@ -131,6 +133,7 @@ def serve(
             telemetry=telemetry,
             feed=feed,
             store=store,
+            keeping=keeping(config, source, partitions, BundleLibrary(registries, load), stack),
         )
         loop.run(stop)
     _log.info("stopped, offsets committed")
