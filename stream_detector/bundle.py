@@ -179,6 +179,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     tolerance: float = 1e-4  # relative, of the golden scores
     metrics: dict[str, float] = {}
     training: TrainingData
+    notes: list[str] = []  # what people should know of how it was made, one line each
     torch: str
     sha256: dict[str, str] = {}
 

@@ -68,9 +68,9 @@ class Calibrated:
 
 
 def experts_of(outputs: Mapping[int, Sequence[str]], rules: Sequence[ExpertRule]) -> list[Expert]:
-    """The experts that the rules ask for, not yet weighted. `outputs`: scale -> the columns of its
+    """The experts that the rules ask for and modules have, not yet weighted. `outputs`: scale ->
 
-    module by name.
+    the columns of its module by name.
     """
     return [
         Expert(
@@ -81,7 +81,10 @@ def experts_of(outputs: Mapping[int, Sequence[str]], rules: Sequence[ExpertRule]
             weight=rule.weight or 0.0,
         )
         for scale, names in outputs.items()
-        for rule in sorted(at_scale(rules, scale, outputs), key=lambda one: names.index(one.name))
+        for rule in sorted(
+            (one for one in at_scale(rules, scale, outputs) if one.name in names),
+            key=lambda one: names.index(one.name),
+        )
     ]
 
 

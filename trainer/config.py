@@ -5,84 +5,25 @@ The descriptions here are the documentation: config/trainer.yaml repeats them an
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from msgspec import Meta, field
+from msgspec import Meta, field, structs
 
 from stream_detector.bundle import Transform
 from stream_detector.config import Count, Duration, Positive, Section, Text, milliseconds
 from stream_detector.core.transforms import MOST_FILL, Transforms, unfit
+from trainer.data_config import Data
 from trainer.refresh_config import Refresh
 from trainer.threshold_config import ThresholdChoice  # noqa: TC001  # msgspec reads the annotations
 from trainer.tune_config import Tune
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 Local = bool | Literal["median"]
 CLIP = 100.0
 """Cuts normalised values, so that one absurd value overflows nothing."""
-
-
-class LabelRule(Section, frozen=True, kw_only=True):
-    """Where known anomalies are told: one of these."""
-
-    column: Annotated[
-        Text | None, Meta(description="Column that is above zero, or true, in an anomaly.")
-    ] = None
-    file: Annotated[
-        Text | None, Meta(description="File of labels, one JSON a line: series, from, to, label.")
-    ] = None
-    names: Annotated[
-        Literal["ucr"] | None,
-        Meta(description="Names ..._TRAINEND_START_END: only samples before TRAINEND are learnt."),
-    ] = None
-
-    def __post_init__(self) -> None:
-        if sum(part is not None for part in (self.column, self.file, self.names)) != 1:
-            raise ValueError("`labels` needs one of column, file, names")
-
-
-class Data(Section, frozen=True, kw_only=True):
-    path: Annotated[
-        str | None, Meta(description="File or folder to learn from; --data overrules it.")
-    ] = None
-    series_column: Annotated[
-        str | None, Meta(description="Column that names the series; null finds it by its name.")
-    ] = None
-    timestamp_column: Annotated[
-        str | None, Meta(description="Column that holds the time; null finds it by its name.")
-    ] = None
-    features: Annotated[
-        list[Text] | None, Meta(description="Columns to learn from, in order; null takes all.")
-    ] = None
-    array: Annotated[
-        Text | None, Meta(description="Array to read of npz files that hold several, e.g. train.")
-    ] = None
-    labels: Annotated[
-        LabelRule | None,
-        Meta(description="Known anomalies, which are not learnt from; null knows of none."),
-    ] = None
-    margin: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description="Samples left out before and after a known anomaly; 60 is one window.",
-        ),
-    ] = 60
-    missing: Annotated[
-        Literal["drop", "interpolate", "forward_fill"],
-        Meta(description="Missing values: drop the sample, draw a line, or repeat the last value."),
-    ] = "forward_fill"
-    fill_limit: Annotated[
-        Count,
-        Meta(description="Missing values in a row that are filled; beyond, samples are dropped."),
-    ] = 5
-    memory: Annotated[
-        Count,
-        Meta(
-            description="MiB of samples kept in memory; more go to temporary files (TMPDIR) and "
-            "are read in pieces."
-        ),
-    ] = 256
 
 
 class Split(Section, frozen=True, kw_only=True):
@@ -182,6 +123,13 @@ class Windows(Section, frozen=True, kw_only=True):
     span: Annotated[
         Positive, Meta(description="Periods that a window of the automatic scale spans.")
     ] = 1.7
+    aperiodic: Annotated[
+        list[Count],
+        Meta(
+            description="Scales that `auto` takes beside 1, as far as the data is long enough, "
+            "where windows do not repeat or no period needs a coarse one."
+        ),
+    ] = field(default_factory=list)
     transforms: Annotated[
         list[TransformRule],
         Meta(description="What is done to values before the windows, here and in the detector."),
@@ -226,6 +174,13 @@ class Fit(Section, frozen=True, kw_only=True):
     windows_per_epoch: Annotated[
         Count, Meta(description="Windows in one pass at most; each pass draws anew.")
     ] = 2048
+    least_steps: Annotated[
+        Count,
+        Meta(
+            description="Steps of the optimiser in one pass at least; fewer windows are drawn "
+            "several times."
+        ),
+    ] = 1
     patience: Annotated[
         Count, Meta(description="Stop after this many passes without a better validation error.")
     ] = 6
@@ -238,6 +193,13 @@ class Fit(Section, frozen=True, kw_only=True):
         Literal["adam", "adamw", "rmsprop"], Meta(description="How it descends.")
     ] = "adam"
     learning_rate: Annotated[Positive, Meta(description="The optimiser's step size.")] = 0.006
+    refit: Annotated[
+        bool,
+        Meta(
+            description="Once it is known what scores are usual, what is solved for in closed form "
+            "is fitted again, to all samples: the latest count as well."
+        ),
+    ] = False
     time_limit: Annotated[
         Positive | None,
         Meta(
@@ -283,6 +245,13 @@ class ExpertRule(Section, frozen=True, kw_only=True):
         Positive | None,
         Meta(description="Weight in the sum; null: such that held-out tails count alike."),
     ] = None
+    when: Annotated[
+        Literal["always", "repeating"],
+        Meta(
+            description="repeating: only where most held-out windows resemble one of the training "
+            "windows; shapes that never come back say nothing."
+        ),
+    ] = "always"
 
 
 class Calibration(Section, frozen=True, kw_only=True):
@@ -331,6 +300,30 @@ class ModelChoice(Section, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
 
 
+Experts = Annotated[list[ExpertRule], Meta(min_length=1)]
+
+
+class Multivariate(Section, frozen=True, kw_only=True):
+    """Sections that replace those of the same name, each as a whole; null leaves that one."""
+
+    split: Split | None = None
+    windows: Windows | None = None
+    model: ModelChoice | None = None
+    fit: Fit | None = None
+    experts: Experts | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The sections that are there, by name."""
+        sections = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: section for name, section in sections.items() if section is not None}
+
+    def __post_init__(self) -> None:
+        if not self.given:
+            raise ValueError(f"needs one of {', '.join(self.__struct_fields__)}")
+
+
 class TrainerConfig(Section, frozen=True, kw_only=True):
     data: Annotated[Data, Meta(description="What to learn from.")] = Data()
     scaling: Annotated[
@@ -342,16 +335,38 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     model: Annotated[ModelChoice, Meta(description="What is fitted.")] = ModelChoice()
     fit: Annotated[Fit, Meta(description="How it is fitted.")] = Fit()
     experts: Annotated[
-        Annotated[list[ExpertRule], Meta(min_length=1)] | None,
+        Experts | None,
         Meta(
             description="Scores that make the score; null: reconstruction, newest and stuck of all "
             "scales."
         ),
     ] = None
     calibration: Annotated[Calibration, Meta(description="From errors to levels.")] = Calibration()
+    multivariate: Annotated[
+        Multivariate | None,
+        Meta(
+            description="Sections that are used instead, each as a whole, where the data has more "
+            "than one feature."
+        ),
+    ] = None
     refresh: Annotated[
         Refresh, Meta(description="From the normal store to a new model; `fit` ignores it.")
     ] = Refresh()
     tune: Annotated[
         Tune, Meta(description="Which recipe fits this data best; only `tune` reads it.")
     ] = Tune()
+
+    def of(self, features: Sequence[str]) -> TrainerConfig:
+        """As it is for data with these features: without `multivariate`, whose sections have been
+
+        put in place if there are several.
+        """
+        return structs.replace(self, **self._instead(features), multivariate=None)
+
+    def choice(self, features: Sequence[str]) -> list[str]:
+        """For people, which sections `of` replaces; empty where it replaces none."""
+        instead = ", ".join(self._instead(features))
+        return [f"{len(features)} features: {instead} from `multivariate`"] if instead else []
+
+    def _instead(self, features: Sequence[str]) -> dict[str, Any]:
+        return self.multivariate.given if self.multivariate and len(features) > 1 else {}

@@ -11,7 +11,7 @@ import typer
 
 from stream_detector.bundle import Registry
 from stream_detector.config import ConfigError
-from trainer.config import Data
+from trainer.data_config import Data
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -65,8 +65,8 @@ class Exported(nn.Module):
     the estimate, so that skewed values have a tail on each side. `stuck` is no error: it is the
     square of the share of the window for which a feature has not changed at all, because a flat
     line is what an autoencoder reconstructs best; one that never moved in training is not asked. A
-    feature's contribution is its share of the
-    errors and of what the families blame it for and, as far as one is stuck, of that.
+    feature's contribution is its share of the errors and of what the families blame it for and, as
+    far as one is stuck, of that; scores that are not `counted` have no part in it.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Exported(nn.Module):
         *,
         local: Local = False,
         clip: float = CLIP,
+        counted: Sequence[str] = OF_THE_MODEL,
         moves: Tensor | None = None,  # [F] whether a feature ever does in training; None: all do
     ) -> None:
         super().__init__()
@@ -85,6 +86,10 @@ class Exported(nn.Module):
         self.local = bool(local)
         self.robust = local == "median"
         self.clip = clip
+        self.errs = 1.0 if {*counted} & {*OF_THE_MODEL} - {"stuck"} or not families else 0.0
+        self.sticks = 1.0 if "stuck" in counted else 0.0
+        self.changes = float(WINDOW - 1)
+        self.steps = nn.Buffer(torch.arange(1.0, WINDOW).unsqueeze(1))
         self.moves = nn.Buffer(torch.ones(1) if moves is None else moves.float())
 
     def forward(
@@ -106,20 +111,21 @@ class Exported(nn.Module):
         newest = away.square()  # [B, F]
         below = away.clamp(max=0.0).square().mean(dim=1)
         above = away.clamp(min=0.0).square().mean(dim=1)
-        same = (windows[:, 1:] == windows[:, :-1]).to(windows.dtype).flip(1)
-        stuck = same.cumprod(dim=1).mean(dim=1).square() * self.moves  # [B, F]
+        moved = (windows[:, 1:] != windows[:, :-1]).to(windows.dtype)
+        latest = (moved * self.steps).amax(dim=1)  # the step of the last change, 0 for none
+        stuck = (1.0 - latest / self.changes).square() * self.moves  # [B, F]
         most = stuck.amax(dim=1)  # [B]
         own = (whole.mean(dim=1), newest.mean(dim=1), most, below, above)
         scores = [torch.stack(own, dim=1)]
         errors = whole + newest
-        errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        errors = self.errs * errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         for family in self.families:
             found, blame = family(x)
             scores.append(found)
             errors = errors + blame
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
-        contribution = errors + most.unsqueeze(1) * (still - errors)
+        contribution = errors + self.sticks * most.unsqueeze(1) * (still - errors)
         expected = (window[:, -1] + middle) * scale + center
         return torch.cat(scores, dim=1), contribution, expected
 
@@ -260,6 +266,7 @@ def manifest(
     metrics: dict[str, float],
     training: TrainingData,
     scales_reason: str = "",
+    notes: Sequence[str] = (),
 ) -> Manifest:
     """The manifest of these files."""
     return Manifest(
@@ -277,6 +284,7 @@ def manifest(
         model=model,
         metrics=metrics,
         training=training,
+        notes=list(notes),
         torch=str(torch.__version__),
     )
 

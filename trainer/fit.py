@@ -162,7 +162,10 @@ def _passes(
         module = DistributedDataParallel(learning)
         torch.manual_seed(config.seed + distributed.rank())  # what each drops out is its own
     epoch_windows = min(len(train), config.windows_per_epoch)
+    if math.ceil(epoch_windows / config.batch) < config.least_steps:
+        epoch_windows = config.least_steps * config.batch
     steps = math.ceil(epoch_windows / config.batch)
+    turns = math.ceil(epoch_windows / len(train))
     optimizer = OPTIMIZERS[config.optimizer](learning.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimizer, T_max=config.epochs, eta_min=FINAL_RATE * config.learning_rate
@@ -170,7 +173,7 @@ def _passes(
     task = progress.add_task(label, total=config.epochs * steps, error="")
     least = math.inf
     for _ in range(config.epochs):
-        drawn = rng.permutation(len(train))[:epoch_windows]
+        drawn = np.concatenate([rng.permutation(len(train)) for _ in range(turns)])[:epoch_windows]
         seen = 0.0
         learning.train()
         for start in range(0, epoch_windows, config.batch):

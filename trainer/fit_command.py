@@ -34,7 +34,7 @@ def fit(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="trainer.yaml, or the name of a recipe; none is needed.", show_default=False
+            help="trainer.yaml, or the name of a recipe; else `default`.", show_default=False
         ),
     ] = None,
     as_json: Annotated[
@@ -84,6 +84,8 @@ def fit(
     )
     if trained.manifest.scales_reason:
         typer.echo(f"  scales {trained.manifest.scales}: {trained.manifest.scales_reason}")
+    for note in trained.manifest.notes:
+        typer.echo(f"  {note}")
     if dataset.left_out is not None:
         typer.echo(f"  {dataset.left_out:,} samples in or near known anomalies left out")
     typer.echo(f"  threshold: {trained.manifest.threshold.provenance}")
@@ -104,6 +106,7 @@ def _summary(dataset: TrainingSet, trained: Trained, out: Path, seconds: float) 
         "rows": manifest.training.rows,
         "left_out_samples": dataset.left_out,
         "left_out": trained.left_out,
+        "notes": manifest.notes,
         "metrics": manifest.metrics,
         "threshold": msgspec.to_builtins(manifest.threshold),
         "seconds": seconds,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.config import Data
+    from trainer.data_config import Data
     from trainer.event_metrics import Interval
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from sklearn.metrics import average_precision_score
 
@@ -74,7 +75,10 @@ class Objective:
             return Measured(error, {"validation_error": error})
         parts = replace(prepared.parts, held_out=prepared.parts.validation)
         seen = replace(prepared, parts=parts)
-        trained = assemble(seen, fitted, self._data.features, recipe)
+        # Of what is measured here nothing may be learnt.
+        once = msgspec.structs.replace(recipe.fit, refit=False)
+        judged = msgspec.structs.replace(recipe, fit=once)
+        trained = assemble(seen, fitted, self._data.features, judged)
         model = self._load(in_memory(trained))
         if self._kind == "average_precision":
             return Measured(average_precision(model, self._cases), {"validation_error": error})

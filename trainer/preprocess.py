@@ -81,6 +81,11 @@ def split(series: Sequence[Series], shares: Split, scale: int = 1) -> Parts:
     return parts
 
 
+def whole(series: Sequence[Series]) -> list[Run]:
+    """All of each series, in no parts."""
+    return [run for number, one in enumerate(series) for run in _runs(number, one, 0, len(one))]
+
+
 def _spans(n: int, shares: Split) -> list[list[tuple[int, int]]]:
     """First rows, and the ones behind the last, of the three parts of n rows."""
     if shares.order == "chronological":

@@ -9,7 +9,7 @@ from stream_detector.config import ConfigError, load_yaml
 from trainer.config import TrainerConfig
 
 DEFAULT = "default"
-NO_RECIPE = "trainer defaults"
+"""The recipe that is taken where none is named."""
 
 
 def recipes_folder() -> Path:
@@ -38,13 +38,11 @@ def config_path(given: Path) -> Path:
 
 
 def load_config(given: Path | None) -> TrainerConfig:
-    """A trainer.yaml by path or by the name of a recipe; the defaults where none is given."""
-    return TrainerConfig() if given is None else load_yaml(config_path(given), TrainerConfig)
+    """A trainer.yaml by path or by the name of a recipe; where none is given, the default one."""
+    return load_yaml(config_path(given or Path(DEFAULT)), TrainerConfig)
 
 
 def default_or(name: str | None) -> tuple[str, TrainerConfig]:
-    """Name and settings; without a name those of the recipe `default`, else the trainer's own."""
-    if name is None and DEFAULT not in recipe_names():
-        return NO_RECIPE, load_config(None)
+    """Name and settings; without a name those of the recipe `default`."""
     path = Path(name or DEFAULT)
     return config_path(path).stem, load_config(path)

@@ -23,9 +23,9 @@ from trainer.calibrate import experts_of
 from trainer.data import DataError, samples_in_step
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
-from trainer.scales import choose
 from trainer.store_data import cut, normal_data, pauses, runs
-from trainer.train import expert_rules, in_memory, publish, train, transformed_series
+from trainer.suited import expert_rules, suited
+from trainer.train import in_memory, publish, train, transformed_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from stream_detector.bundle import Bundle, Expert, Registry
     from stream_detector.ports import Model, Stored, StoreReader
-    from trainer.config import TrainerConfig
+    from trainer.config import ExpertRule, TrainerConfig
     from trainer.data import SeriesData
     from trainer.inject import Injected
     from trainer.store_data import Slices
@@ -100,9 +100,10 @@ def refresh(
     newest = store.newest(group)
     since = None if newest is None else newest - milliseconds(settings.history)
     stored = store.read(group, since)
+    notes, config = config.choice(stored.features), config.of(stored.features)
     scales = _scales(config, champion, stored)
     windows = msgspec.structs.replace(config.windows, scales=scales)
-    config = msgspec.structs.replace(config, windows=windows)
+    config = msgspec.structs.replace(config, windows=windows, experts=_rules(config, champion))
     samples = samples_in_step(pauses(stored), windows.every)
     margin = settings.margin * max(scales) * samples
     normal, left_out = normal_data(stored, config.data, margin, settings.hole)
@@ -127,7 +128,7 @@ def refresh(
     if problem:
         return verdict(problem)
     try:
-        trained = train(slices.learn, config, quiet=quiet)
+        trained = train(slices.learn, config, quiet=quiet, notes=notes)
     except DataError as error:
         return verdict(f"too little data: {error}")
     stretches = runs(slices.held_out)
@@ -147,7 +148,20 @@ def _scales(config: TrainerConfig, champion: _Champion, stored: Stored) -> list[
     margin = settings.margin * samples_in_step(pauses(stored), config.windows.every)
     normal, _ = normal_data(stored, config.data, margin, settings.hole)
     series = transformed_series(normal.series, config)
-    return choose(series, config.split, config.windows.span).scales if series else [1]
+    return suited(series, config)[1].scales if series else [1]
+
+
+def _rules(config: TrainerConfig, champion: _Champion) -> list[ExpertRule] | None:
+    """Where the data decides on experts, those of the champion, which running detectors need."""
+    rules = config.experts
+    if rules is None or champion.model is None:
+        return rules
+    present = {one.name for one in champion.model.bundle.manifest.experts}
+    return [
+        msgspec.structs.replace(one, when="always")
+        for one in rules
+        if one.when == "always" or one.name in present
+    ]
 
 
 def _compare(

@@ -92,7 +92,7 @@ def choose(series: Sequence[Series], shares: Split, span: float = SPAN) -> Choic
         return Choice([1], None, f"scale 1 alone: only {names} repeat themselves")
     period, strength = (float(np.median(column)) for column in zip(*found, strict=True))
     wanted = round(span * period / WINDOW)
-    scale = min(wanted, _largest(series, shares))
+    scale = min(wanted, largest(series, shares))
     told = f"{names} repeat themselves, every {period:.0f} samples (autocorrelation {strength:.2f})"
     if wanted < 2:
         return Choice([1], period, f"scale 1 alone: {told}, and 60 samples see that")
@@ -102,7 +102,7 @@ def choose(series: Sequence[Series], shares: Split, span: float = SPAN) -> Choic
     return Choice([1, scale], period, f"{told}: 60 steps of {scale} span {spans:.1f} of them")
 
 
-def _largest(series: Sequence[Series], shares: Split) -> int:
+def largest(series: Sequence[Series], shares: Split) -> int:
     """The largest scale for which half of the series have a window in each part."""
     least = shares.least
     lengths = [np.diff([0, *one.breaks.tolist(), len(one)]).max() for one in series]

@@ -30,8 +30,9 @@ ANCHOR = 0.97
 """Quantile of z that is the anchor."""
 LEAST_ANCHOR = 0.25
 
-PRIOR_EXCESS, PRIOR_PEAKS, LEAST_EXCESS = 1.0, 5.0, 0.1
-"""Excess of cluster peaks over the anchor: what to start from, its weight in peaks, the least."""
+PRIOR_EXCESS, PRIOR_PEAKS, LEAST_EXCESS = 0.4, 10.0, 0.15
+"""Excess of cluster peaks over the anchor, in t, a logarithm of errors: what to start from, its
+weight in peaks, the least."""
 
 EXCESS_CUT = 5.0
 """A held-out anomaly counts at most this many usual excesses, so that it hardly widens the tail."""
@@ -66,7 +67,7 @@ def usual_scores(t: Mapping[int, NDArray[np.float64]], count: int) -> UsualScore
         location[number], spread[number] = middle[number], np.exp(weighted / (news + PRIOR_WINDOWS))
     z = [(part - location[number]) / spread[number] for number, part in t.items()]
     anchor = max(float(np.quantile(np.concatenate(z), ANCHOR)), LEAST_ANCHOR)
-    excess, rate = _clusters(z, anchor)
+    excess, rate = _clusters(z, anchor, fleet[1])
     state = State(
         np.repeat(prior(anchor, excess, rate), count), location, spread, np.zeros(count, np.int32)
     )
@@ -92,17 +93,17 @@ def _teach(state: State, t: Mapping[int, NDArray[np.float64]], least: float) -> 
     state.put(rows, some)
 
 
-def _clusters(z: list[NDArray[np.float64]], anchor: float) -> tuple[float, float]:
+def _clusters(z: list[NDArray[np.float64]], anchor: float, spread: float) -> tuple[float, float]:
     """Mean excess of the peaks of clusters over the anchor, and clusters a score."""
     peaks = []
     for part in z:
         above = np.flatnonzero(part > anchor)
         apart = np.flatnonzero(np.diff(above) > WINDOW) + 1
         peaks += [float(part[rows].max()) - anchor for rows in np.split(above, apart) if len(rows)]
-    total = PRIOR_PEAKS * PRIOR_EXCESS
+    total = PRIOR_PEAKS * PRIOR_EXCESS / spread
     if peaks:
         most = EXCESS_CUT * float(np.median(peaks))
         total += float(np.minimum(peaks, most).sum())
     scores = sum(len(part) for part in z)
     rate = max(len(peaks), 1) / max(scores, 1)
-    return max(total / (PRIOR_PEAKS + len(peaks)), LEAST_EXCESS), min(rate, 1 / WINDOW)
+    return max(total / (PRIOR_PEAKS + len(peaks)), LEAST_EXCESS / spread), min(rate, 1 / WINDOW)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.ports import Stored
-    from trainer.config import Data
+    from trainer.data_config import Data
     from trainer.rows import SeriesSet
 
 

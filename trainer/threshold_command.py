@@ -12,7 +12,7 @@ import typer
 
 from stream_detector.bundle import SERIES, Registry
 from stream_detector.config import ConfigError, parse_yaml
-from trainer.config import Data
+from trainer.data_config import Data
 from trainer.evaluate_command import truth_of
 from trainer.threshold_config import ThresholdChoice
 

@@ -6,7 +6,7 @@ The commands, the demo and the refresh all come through here.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,11 +24,12 @@ from stream_detector.bundle import (
 )
 from stream_detector.config import ConfigError
 from trainer import experts, export
-from trainer.calibrate import at_scale, calibrate, experts_of, score_runs
+from trainer.calibrate import calibrate, experts_of, score_runs
 from trainer.config import ExpertRule, TrainerConfig
 from trainer.data import DataError
 from trainer.derived import derived
 from trainer.fit import drawn, fit
+from trainer.models.base import ClosedForm
 from trainer.preprocess import (
     Parts,
     Scaling,
@@ -36,16 +37,21 @@ from trainer.preprocess import (
     normalised_windows,
     split,
     stream_windows,
+    whole,
 )
 from trainer.rows import read
-from trainer.scales import Choice, choose
+from trainer.suited import enough_windows, suited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream_detector.bundle import Golden, Manifest
     from trainer.fit import Fitted, OnPass
+    from trainer.models.base import WindowModel
+    from trainer.preprocess import Run
     from trainer.rows import Series, SeriesSet
+    from trainer.scales import Choice
+    from trainer.windows import WindowSource
 
 GOLDEN_SOURCE = 4000
 """Held-out windows that the golden ones are drawn from, at most."""
@@ -76,9 +82,12 @@ class Prepared:
 
     series: list[Series]  # transformed, and long enough for every scale
     left_out: list[str]
+    rules: list[ExpertRule]  # experts that hold for this data
     choice: Choice
     parts: Parts
     scaling: Scaling
+    names: Mapping[int, list[str]]  # experts to fit, by scale
+    notes: list[str]  # of experts that are not
 
 
 class Module(NamedTuple):
@@ -94,12 +103,17 @@ def train(
     *,
     quiet: bool = False,
     now: dt.datetime | None = None,
+    notes: Sequence[str] = (),
 ) -> Trained:
-    """Train on all series of the data together. Raises DataError where they are too short."""
-    config = config or TrainerConfig()
+    """Train on all series of the data together. Raises DataError where they are too short.
+
+    `notes` go into the bundle before those that come up here.
+    """
+    asked = config or TrainerConfig()
+    config, notes = asked.of(data.features), [*notes, *asked.choice(data.features)]
     prepared = prepare(data, config)
     fitted = fit_scales(prepared, config, quiet=quiet)
-    return assemble(prepared, fitted, data.features, config, now=now)
+    return assemble(prepared, fitted, data.features, config, now=now, notes=notes)
 
 
 def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
@@ -113,11 +127,12 @@ def prepare(data: SeriesSet, config: TrainerConfig) -> Prepared:
             "`stream-trainer threshold --bundle REGISTRY --data LABELLED --rule 'f_beta: 1.0'`"
         )
     series = transformed_series(data.series, config)
-    choice = chosen_scales(series, config)
+    rules, choice = suited(series, config)
     series, left_out = _long_enough(series, config, max(choice.scales))
     parts = split(series, config.split, max(choice.scales))
     scaling = fit_scaling(parts.train, len(series), config.scaling)
-    return Prepared(series, left_out, choice, parts, scaling)
+    names, notes = enough_windows(series, choice.scales, rules, config)
+    return Prepared(series, left_out, rules, choice, parts, scaling, names, notes)
 
 
 def fit_scales(
@@ -128,15 +143,17 @@ def fit_scales(
     on_pass: OnPass | None = None,
 ) -> dict[int, Module]:
     """One module for each scale, ascending; `on_pass` begins with pass 1 again for each."""
-    scales, rules = prepared.choice.scales, expert_rules(config)
-    return {
-        scale: _fit(
-            split(prepared.series, config.split, scale), prepared.scaling, scale,
-            [one.name for one in at_scale(rules, scale, scales)],
-            config, quiet=quiet, on_pass=on_pass,
-        )
-        for scale in scales
-    }  # fmt: skip
+    found = {}
+    for scale in prepared.choice.scales:
+        parts = split(prepared.series, config.split, scale)
+        windows = _windows(parts.train, prepared.scaling, scale, config)
+        validation = normalised_windows(
+            parts.validation, prepared.scaling, scale,
+            local=config.windows.local, clip=config.windows.clip,
+        )  # fmt: skip
+        one = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
+        found[scale] = Module(one, _exported(one.model, windows, prepared.names[scale], config))
+    return found
 
 
 def assemble(
@@ -146,6 +163,7 @@ def assemble(
     config: TrainerConfig,
     *,
     now: dt.datetime | None = None,
+    notes: Sequence[str] = (),
 ) -> Trained:
     """Calibrate on the held-out part, and make the files of a bundle."""
     series, parts, scaling = prepared.series, prepared.parts, prepared.scaling
@@ -165,11 +183,16 @@ def assemble(
         history[scale] = one.history
 
     scorer = export.Scripted(modules)
-    wanted = experts_of(outputs, expert_rules(config))
+    wanted = experts_of(outputs, prepared.rules)
     scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
     result = calibrate(scored, wanted, series, scaling, config.calibration)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
+
+    if config.fit.refit:
+        again = _refitted(prepared, fitted, config)
+        modules = {scale: export.script(one) for scale, one in again.items()}
+        scorer = export.Scripted(modules)
 
     files = export.bundle_files(
         modules,
@@ -190,6 +213,7 @@ def assemble(
         metrics=metrics,
         training=_training(series),
         scales_reason=prepared.choice.reason,
+        notes=[*notes, *prepared.notes],
     )
     manifest = msgspec.structs.replace(
         manifest, transforms=config.windows.chain, fusion=config.calibration.fusion
@@ -197,30 +221,48 @@ def assemble(
     return Trained(manifest, files, prepared.left_out, seconds)
 
 
-def _fit(
-    parts: Parts,
-    scaling: Scaling,
-    scale: int,
-    names: Sequence[str],
-    config: TrainerConfig,
-    *,
-    quiet: bool,
-    on_pass: OnPass | None,
-) -> Module:
-    local, clip, seed = config.windows.local, config.windows.clip, config.fit.seed
-    windows = normalised_windows(
-        parts.train, scaling, scale, local=local, clip=clip, seed=seed,
-        stride=config.windows.stride, cap=config.windows.max_windows,
+def _windows(
+    runs: Sequence[Run], scaling: Scaling, scale: int, config: TrainerConfig
+) -> WindowSource:
+    rule = config.windows
+    return normalised_windows(
+        runs, scaling, scale, local=rule.local, clip=rule.clip, seed=config.fit.seed,
+        stride=rule.stride, cap=rule.max_windows,
     )  # fmt: skip
-    validation = normalised_windows(parts.validation, scaling, scale, local=local, clip=clip)
-    families = experts.build(names, scaling.center.shape[1])
-    sample = torch.from_numpy(windows.take(drawn(windows, experts.SAMPLE, seed)))
+
+
+def _exported(
+    model: WindowModel, windows: WindowSource, names: Sequence[str], config: TrainerConfig
+) -> export.Exported:
+    """The model with the families of experts that these names need, fitted to the windows."""
+    seed = config.fit.seed
+    families = experts.build(names, windows.features)
+    sample = torch.from_numpy(windows.take(drawn(windows, experts.sample(windows.features), seed)))
     for family in families:
         family.prepare(sample, seed)
     moves = (sample != sample[:, :1]).flatten(0, 1).any(dim=0)
-    fitted = fit(windows, validation, config.model, config.fit, quiet=quiet, on_pass=on_pass)
-    exported = export.Exported(fitted.model, families, local=local, clip=clip, moves=moves)
-    return Module(fitted, exported)
+    return export.Exported(
+        model,
+        families,
+        local=config.windows.local,
+        clip=config.windows.clip,
+        counted=names,
+        moves=moves,
+    )
+
+
+def _refitted(
+    prepared: Prepared, fitted: Mapping[int, Module], config: TrainerConfig
+) -> dict[int, export.Exported]:
+    """By scale, with all that is solved for in closed form fitted to the whole series."""
+    found = {}
+    for scale, (one, _) in fitted.items():
+        windows = _windows(whole(prepared.series), prepared.scaling, scale, config)
+        model = one.model
+        if isinstance(model, ClosedForm):
+            model = fit(windows, windows, config.model, config.fit, quiet=True).model
+        found[scale] = _exported(model, windows, prepared.names[scale], config)
+    return found
 
 
 def transformed_series(series: Sequence[Series], config: TrainerConfig) -> list[Series]:
@@ -236,36 +278,10 @@ def publish(trained: Trained, registry: Registry, *, promote: bool = True) -> st
     return version
 
 
-def expert_rules(config: TrainerConfig) -> list[ExpertRule]:
-    """The configured experts, or those that every module has."""
-    if config.experts is not None:
-        return config.experts
-    smoothing = config.calibration.smoothing
-    return [
-        ExpertRule(name=name, smoothing=smoothing if name == "reconstruction" else 1)
-        for name in experts.USUAL
-    ]
-
-
 def in_memory(trained: Trained, folder: Path = Path()) -> Bundle:
     """The bundle as a detector would read it, though nothing is on disk."""
     series = SeriesTable.from_bytes(trained.files[SERIES])
     return Bundle(folder / trained.version, trained.manifest, series, trained.files)
-
-
-def chosen_scales(series: Sequence[Series], config: TrainerConfig) -> Choice:
-    """The configured scales, ascending, or those that the data suggests; of them, those that have
-
-    an expert.
-    """
-    wanted = config.windows.scales
-    if isinstance(wanted, str):
-        choice = choose(series, config.split, config.windows.span)
-    else:
-        choice = Choice(sorted(set(wanted)), None, "")
-    rules = expert_rules(config)
-    used = [scale for scale in choice.scales if at_scale(rules, scale, choice.scales)]
-    return replace(choice, scales=used)
 
 
 def _long_enough(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.config import Data
+    from trainer.data_config import Data
     from trainer.known import KeptRows
     from trainer.rows import Rows, Series
     from trainer.spool import Piece

@@ -152,8 +152,9 @@ def run(
         raise ConfigError('tune needs optuna: pip install "stream-detector[tune]"') from error
 
     started = time.monotonic()
-    space = Space(settings)
     dataset = training_set(place, settings.data)
+    settings = settings.of(dataset.features)
+    space = Space(settings)
     objective = Objective(dataset, settings, space, ports.load)
     tune = settings.tune
 

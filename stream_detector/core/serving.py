@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.core import levels as lv
-from stream_detector.core.calibration import FIRST, MATURE, RENEWED, Heights, Rules, prior, settle
+from stream_detector.core.calibration import (
+    FIRST,
+    LASTING,
+    MATURE,
+    RENEWED,
+    Heights,
+    Rules,
+    prior,
+    settle,
+)
 from stream_detector.core.clock import FOREVER, NEVER
-from stream_detector.core.policy import CENSUS, DAY, REGIME_STEPS
+from stream_detector.core.policy import CENSUS, DAY
 from stream_detector.core.slab import KNOWN, LEARNING, LEARNT, Slab
 from stream_detector.core.transforms import Transforms
 
@@ -52,7 +61,6 @@ class Serving:
         levels = manifest.levels
         self.prior = prior(levels.anchor, levels.excess, levels.rate)
         self.rules = Rules(LEAST_SPREAD * levels.spread, policy.quiet_period, policy.min_length)
-        self._lasting = policy.regime_change_after
         self._total = policy.alarm_budget_total
         self._shares = policy.shares
         self._budget: float | None = None
@@ -94,9 +102,9 @@ class Serving:
         self._bound = np.where(known, scores, np.inf)
 
     def lasting(self, slab: Slab, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Scores after which an episode is the new normal."""
-        interval = np.maximum(slab.interval[rows].astype(np.float64), 1.0)
-        return np.maximum(self._lasting / interval, REGIME_STEPS) / self.scales[0]
+        """Scores after which what is usual is learnt anew within an episode: half a day's."""
+        step = np.maximum(slab.interval[rows].astype(np.float64), 1.0) * self.scales[0]
+        return np.maximum(DAY / 2 / step, LASTING)
 
     def slab(self) -> Slab:
         smoothing = [max(0, expert.smoothing.n - 1) for expert in self.experts]

@@ -25,7 +25,7 @@ from stream_detector.records import Batch, Outcome, Partition, Verdicts
 from stream_detector.simulation import MACHINES, Fleet
 from trainer import refresh_command
 from trainer.cli import run as trainer_cli
-from trainer.config import Calibration, Fit, ModelChoice, TrainerConfig, Windows
+from trainer.config import Calibration, ExpertRule, Fit, ModelChoice, TrainerConfig, Windows
 from trainer.refresh import refresh
 from trainer.refresh_command import Ports, TerminatedError, Termination
 from trainer.refresh_config import Gate, Refresh
@@ -180,6 +180,23 @@ def test_what_running_detectors_would_refuse_is_not_even_trained(
     assert not verdict.promoted
     assert "windows.scales [1, 4] are not the champion's [1]" in verdict.reason
     assert verdict.version is None
+
+
+def test_experts_that_depend_on_the_data_are_the_champions(
+    trained: tuple[Path, Verdict], tmp_path: Path
+) -> None:
+    root, _ = trained
+    shutil.copytree(root / "registry", tmp_path / "registry")
+    (tmp_path / "store").symlink_to(root / "store")
+    names = [ExpertRule(name=name) for name in ("reconstruction", "newest", "stuck")]
+    always = ExpertRule(name="nearest_shape")
+    for rule, refused in (
+        (always, True),
+        (msgspec.structs.replace(always, when="repeating"), False),
+    ):
+        rules = [*names, rule]
+        asked = msgspec.structs.replace(config(tmp_path), experts=rules)
+        assert ("are not the champion's" in one_round(tmp_path, asked).reason) == refused
 
 
 def test_an_empty_store_is_too_little_data(tmp_path: Path) -> None:

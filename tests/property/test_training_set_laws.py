@@ -13,8 +13,8 @@ import trainer.derived
 import trainer.intake
 import trainer.merging
 from stream_detector.bundle import Transform
-from trainer.config import Data, LabelRule
 from trainer.data import Part, SeriesData, clean, clean_pieces, together
+from trainer.data_config import Data, LabelRule
 from trainer.derived import derived
 from trainer.intake import Intake
 from trainer.known import Known, breaks

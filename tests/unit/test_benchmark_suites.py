@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.benchmark_cases import MINUTE, case, says, write_ucr
 from trainer.benchmarks.command import TITLES
+from trainer.benchmarks.kpi import HOLD
 from trainer.benchmarks.nab import RECORD, Nab
 from trainer.benchmarks.ranges import GAP, GRACE, RangeSuite
 from trainer.benchmarks.skab import TRAIN, Skab
@@ -270,6 +271,20 @@ def test_range_suites_judge_episodes_as_they_were_told() -> None:
     assert body["alarm_share"] == pytest.approx(inside / 1440)
     assert 0 < body["vus_pr"] < 1
     assert body["auc_pr"] == pytest.approx(1 / 3 + 2 / 3 * 60 / 1440, abs=0.01)
+
+
+def test_kpi_holds_the_scores_of_every_detector_alike_and_tells_them_unheld_too() -> None:
+    one = ranges(1440, (100, 119))
+    spike = np.zeros(1440)
+    spike[100] = 1
+    held = np.zeros(1440)
+    held[100 : 100 + HOLD] = 1
+    suite = SUITES["kpi"]
+    found = suite.judge(one, says(spike, 0.5, [])).body
+    assert found["vus_pr"] == RangeSuite().judge(one, says(held, 0.5, [])).body["vus_pr"]
+    assert found["vus_pr_unheld"] == RangeSuite().judge(one, says(spike, 0.5, [])).body["vus_pr"]
+    assert found["vus_pr_unheld"] < 0.5 * found["vus_pr"]
+    assert not any("held" in name for name in suite.baselines)
 
 
 def test_range_suites_average_over_files_and_groups_and_count_failed_ones() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_detector.ports import Stored
-from trainer.config import Data
 from trainer.data import Dataset, SeriesData, samples_in_step
+from trainer.data_config import Data
 from trainer.gate import Figures, decide, most_by_chance, too_little
 from trainer.inject import KINDS, inject
 from trainer.refresh_config import Gate

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from stream_detector.config import ConfigError, Section, load_yaml, parse_yaml
-from trainer.config import TrainerConfig
+from trainer.config import ExpertRule, Fit, Multivariate, Split, TrainerConfig
+from trainer.recipe_files import load_config
 from trainer.threshold_config import ThresholdChoice
 
 YAML = Path(__file__).parents[2] / "config" / "trainer.yaml"
@@ -94,8 +95,38 @@ def test_the_rules_for_the_threshold_that_the_file_shows_can_be_used() -> None:
         ("calibration: {threshold: {level: 1, sigma: 3}}", "needs one of level, error, sigma"),
         ("fit: {device: tpu}", "fit.device"),
         ("speed: 1", "unknown field `speed`"),
+        ("multivariate: {}", "needs one of split, windows, model"),
+        ("multivariate: {data: {path: x}}", "unknown field `data`"),
+        ("multivariate: {experts: []}", "multivariate.experts"),
+        ("multivariate: {fit: {epochs: 0}}", "multivariate.fit.epochs"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_place(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         parse_yaml(text, TrainerConfig, "trainer.yaml", {})
+
+
+def test_with_several_features_the_multivariate_sections_replace_the_others_as_a_whole() -> None:
+    text = """
+fit: {epochs: 3, batch: 7}
+scaling: robust
+multivariate: {fit: {epochs: 5}, experts: [{name: stuck}]}
+"""
+    config = parse_yaml(text, TrainerConfig, "trainer.yaml", {})
+    one, two = config.of(["a"]), config.of(["a", "b"])
+    assert (one.fit, one.experts) == (Fit(epochs=3, batch=7), None)
+    assert (two.fit, two.experts) == (Fit(epochs=5), [ExpertRule(name="stuck")])
+    assert (two.scaling, two.calibration) == ("robust", config.calibration)
+    assert (one.multivariate, two.multivariate) == (None, None)
+    assert two.of(["a", "b"]) == two
+
+
+def test_what_is_replaced_is_told_and_only_then() -> None:
+    config = TrainerConfig(multivariate=Multivariate(fit=Fit(epochs=5), split=Split()))
+    assert config.choice(["a", "b"]) == ["2 features: split, fit from `multivariate`"]
+    assert config.choice(["a"]) == TrainerConfig().choice(["a", "b"]) == []
+
+
+def test_the_default_recipe_is_what_is_taken_where_none_is_named() -> None:
+    assert load_config(None) == load_config(Path("default"))
+    assert load_config(None).multivariate is not None

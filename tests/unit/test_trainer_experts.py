@@ -10,7 +10,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from stream_detector.adapters.torch_scorer import load_model
-from stream_detector.bundle import Registry
+from stream_detector.bundle import Registry, SeriesTable
 from stream_detector.config import ConfigError
 from tests.unit.trainer_cases import fleet, wave
 from trainer import experts, models
@@ -19,7 +19,7 @@ from trainer.data import Dataset, SeriesData
 from trainer.experts.hotelling import Hotelling
 from trainer.experts.movement import Movement
 from trainer.experts.nearest import Nearest
-from trainer.export import Exported
+from trainer.export import Exported, Scripted
 from trainer.models.base import WindowModel
 from trainer.preprocess import Run, fit_scaling, normalised_windows, stream_windows
 from trainer.train import publish, train
@@ -300,3 +300,84 @@ def test_every_expert_is_served_and_blames_features(features: int, tmp_path: Pat
 
 def noise(n: int) -> NDArray[np.float64]:
     return np.random.default_rng(5).normal(0, 0.3, (n, 4))
+
+
+def test_an_expert_needs_eight_windows_that_do_not_overlap() -> None:
+    names = ["t2_level", "t2_recent", "innovation"]
+    assert experts.too_few(names, 8 * 60) == {}
+    assert experts.too_few(names, 240) == {"t2_level": 4.0}
+    assert experts.too_few(["t2_level", "t2_spread"], 60) == {"t2_level": 1.0}  # one is kept
+
+
+def test_experts_that_are_left_out_are_told_in_the_bundle_and_not_computed() -> None:
+    rules = [ExpertRule(name="t2_level"), ExpertRule(name="t2_recent")]
+    config = TrainerConfig(
+        model=ModelChoice(name="pca", options={"of": "step"}), experts=rules, fit=Fit(threads=1)
+    )
+    both = np.column_stack([wave(600), wave(600, 1)])
+    data = Dataset(["a", "b"], [SeriesData("s", 1000 * np.arange(600), both)])
+    manifest = train(data, config, quiet=True).manifest
+    assert [one.name for one in manifest.experts] == ["t2_recent"]
+    assert manifest.experts[0].output == len(experts.OF_THE_MODEL)
+    assert manifest.notes == [
+        "scale 1: t2_level left out: 6.0 windows to fit to that do not overlap, of 8 needed"
+    ]
+
+
+def test_closed_forms_are_fitted_again_to_all_samples_and_the_scale_of_scores_stays() -> None:
+    """A feature whose range the last fifth widens: the final model knows the wider range."""
+    rng = np.random.default_rng(0)
+    both = rng.normal(size=(1200, 2))
+    both[960:, 0] *= 4
+    data = Dataset(["a", "b"], [SeriesData("s", 1000 * np.arange(1200), both)])
+
+    def made(*, refit: bool) -> tuple[float, float]:
+        config = TrainerConfig(
+            model=ModelChoice(name="pca", options={"of": "step"}),
+            fit=Fit(refit=refit, threads=1),
+            experts=[ExpertRule(name="t2_recent")],
+            calibration=Calibration(tail=0.99, shape="log"),
+        )
+        trained = train(data, config, quiet=True)
+        (expert,) = trained.manifest.experts
+        assert expert.tail is not None
+        windows, _ = stream_windows(Run(0, 0, both, np.arange(1200)), 1, np.zeros(2))
+        shape = (len(windows), 2)
+        scorer = Scripted({1: trained.files["model-1.pt"]})
+        table = SeriesTable.from_bytes(trained.files["series.npz"])
+        center, spread = (
+            np.broadcast_to(one[0].astype(np.float32), shape) for one in (table.center, table.scale)
+        )
+        scores = scorer.score(1, windows, center, spread).scores
+        return expert.tail.at, float(np.quantile(scores[-240:, expert.output], 0.99))
+
+    (at, before), (again, after) = made(refit=False), made(refit=True)
+    assert at == again
+    assert after < 0.7 * before
+
+
+@pytest.mark.parametrize("features", [1, 3])
+def test_components_of_steps_reconstruct_each_step_alike(features: int) -> None:
+    model = models.build("pca", features, {"of": "step", "variance": 0.5})
+    x = some(200, features) @ torch.diag(torch.tensor([3.0, 1.0, 0.3][:features]))
+    model.solve([x], lambda sums: sums)  # type: ignore[operator]  # pca has a closed form
+    turned = x.flip(1)
+    torch.testing.assert_close(model(turned), model(x).flip(1))
+    if features > 1:  # of a single one no component may be kept
+        assert (model(x) - x).square().mean() < 0.5 * x.square().mean()
+
+
+def test_scores_that_do_not_count_have_no_part_in_the_blame() -> None:
+    """A feature that stands still, as it may, is not to blame for another one's leap."""
+    x = some(300, 2)
+    family = Hotelling(["t2_recent"], 2)
+    family.prepare(x, 0)
+    window = some(1, 2, seed=1)
+    window[:, :, 1] = 0.3
+    window[:, -8:, 0] += 5
+    model = models.build("pca", 2, {"of": "step"})
+    ones = (torch.zeros(1, 2), torch.ones(1, 2))
+    with_stuck = Exported(model, [family], counted=["t2_recent", "stuck"])(window, *ones)[1]
+    without = Exported(model, [family], counted=["t2_recent"])(window, *ones)[1]
+    assert with_stuck[0, 1] > 0.9
+    assert without[0, 0] > 0.9

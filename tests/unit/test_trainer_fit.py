@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from stream_detector.bundle import BundleError, Registry
 from stream_detector.config import ConfigError
@@ -15,7 +16,15 @@ from stream_detector.core.calibration import Heights
 from stream_detector.core.levels import fuse, transformed
 from tests.unit.trainer_cases import fleet, quick, series, wave
 from trainer import models
-from trainer.config import ExpertRule, Fit, ModelChoice, Split, TrainerConfig, Windows
+from trainer.config import (
+    ExpertRule,
+    Fit,
+    ModelChoice,
+    Multivariate,
+    Split,
+    TrainerConfig,
+    Windows,
+)
 from trainer.data import DataError, Dataset
 from trainer.export import Exported, Scripted
 from trainer.fit import fit
@@ -149,6 +158,18 @@ def test_a_time_limit_ends_the_fit_after_the_pass_that_reaches_it() -> None:
         quiet=True, monotonic=lambda: float(next(ticks)),
     )  # fmt: skip
     assert fitted.epochs == 3
+
+
+def test_few_windows_are_drawn_again_until_a_pass_has_its_least_steps() -> None:
+    parts = split(fleet(800).series, Split())
+    windows = normalised_windows(parts.train, fit_scaling(parts.train, 3, "standard"), 1, cap=50)
+    errors = []
+    for least in (1, 40):
+        settings = Fit(epochs=3, batch=32, least_steps=least, threads=1, device="cpu")
+        fitted = fit(windows, windows, ModelChoice(name="dense_autoencoder"), settings, quiet=True)
+        assert fitted.epochs == 3
+        errors.append(fitted.train_error)
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_every_pass_is_told_of_and_an_error_from_there_leaves_torch_as_it_was() -> None:
@@ -297,3 +318,15 @@ def test_the_same_bundle_may_be_published_twice_and_no_other_of_its_version(
     with pytest.raises(BundleError, match="exists already"):
         registry.publish(other, trained.files)
     assert registry.versions() == [version]
+
+
+def test_the_number_of_features_chooses_the_part_of_the_settings_and_the_bundle_tells_it() -> None:
+    config = structs.replace(
+        quick(epochs=1), multivariate=Multivariate(model=ModelChoice(name="pca"))
+    )
+    one = train(Dataset(["a"], [series("s", wave(700))]), config, quiet=True)
+    both = np.column_stack([wave(700), wave(700, 1)])
+    two = train(Dataset(["a", "b"], [series("s", both)]), config, quiet=True)
+    assert (one.manifest.model, one.manifest.notes) == ("dense_autoencoder", [])
+    assert two.manifest.model == "pca"
+    assert two.manifest.notes == ["2 features: model from `multivariate`"]

@@ -18,8 +18,9 @@ import trainer.merging
 import trainer.rows
 from stream_detector.bundle import SERIES, SeriesTable
 from tests.unit.trainer_cases import MINUTE, START, quick, wave
-from trainer.config import Data, LabelRule, ModelChoice, Split, TransformRule, Windows
+from trainer.config import ModelChoice, Split, TransformRule, Windows
 from trainer.data import DataError, SeriesData
+from trainer.data_config import Data, LabelRule
 from trainer.marks import UCR
 from trainer.rows import joined, read
 from trainer.spool import RowFile

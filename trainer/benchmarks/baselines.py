@@ -37,7 +37,7 @@ SMOOTHED = 50
 HELD = 20
 """Scores whose maximum the `held` baselines take."""
 QUIET = 60
-"""Rows: alarms that are less apart are one episode, as the product has it."""
+"""Rows: alarms that are less apart are one episode, as the product has it by default."""
 
 
 class Baseline(Protocol):
@@ -167,10 +167,11 @@ def trailing_mean(x: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     return mean
 
 
-def answer(name: str, case: Case, seed: int, threshold: float | None) -> Answer:
+def answer(name: str, case: Case, seed: int, threshold: float | None, quiet: int = QUIET) -> Answer:
     """A baseline's verdicts on a file, at the level that is the product's threshold there.
 
-    None, where the product has none: one false row a day.
+    None, where the product has none: one false row a day. Alarms less than `quiet` rows apart are
+    one episode.
     """
     values = filled(case.values)
     fit = max(round(case.train * (1 - HELD_OUT)), 1)
@@ -182,7 +183,7 @@ def answer(name: str, case: Case, seed: int, threshold: float | None) -> Answer:
     if threshold is None:
         threshold = max(float(np.log10(DAY / max(case.interval, 1.0))), 0.5)
     above = level >= threshold
-    episodes = merge(stretches(above), QUIET)
+    episodes = merge(stretches(above), quiet)
     inside = np.zeros(case.tested, np.bool_)
     for first, last in episodes:
         inside[first : last + 1] = True

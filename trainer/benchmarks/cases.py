@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
+from msgspec import structs
+
+from stream_detector.core.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,8 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.config import Split
+    from trainer.config import Split, TrainerConfig
     from trainer.event_metrics import Interval
+    from trainer.threshold_config import ThresholdChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Answer:
     episodes: list[Interval]  # first and last row of each
     windows: int = 0  # that were scored
     cpu: float = 0.0  # s of process time for them
+    contribution: NDArray[np.float32] | None = None  # [m, F] NaN without a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,24 @@ class Judged:
 
     body: dict[str, Any] = field(default_factory=dict)
     kept: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """How a user of such data would set the product up; the same for all files of a suite."""
+
+    threshold: ThresholdChoice | None = None  # instead of the recipe's
+    policy: Policy = field(default_factory=Policy)
+
+    def of(self, config: TrainerConfig) -> TrainerConfig:
+        if self.threshold is None:
+            return config
+        calibration = structs.replace(config.calibration, threshold=self.threshold)
+        return structs.replace(config, calibration=calibration)
+
+
+USUAL = OperatingPoint()
+"""The recipe's own threshold, and episodes as by default."""
 
 
 class Suite(Protocol):
@@ -93,6 +116,9 @@ class Suite(Protocol):
     baselines: ClassVar[tuple[str, ...]]
     split: ClassVar[Split | None]
     """Shares of the training part; None leaves them to the recipe."""
+
+    operating: ClassVar[OperatingPoint]
+    """Part of the protocol, whose text tells it."""
 
     def find(self, data: Path) -> list[Path]:
         """The files of the suite at or below a folder, sorted. Raises DataError without any."""

@@ -28,6 +28,7 @@ TITLES = {
     "smd": "Server Machine Dataset: VUS-PR, events, delays, false alarms.",
     "smap_msl": "Telemetry of SMAP and MSL: VUS-PR, events, delays, false alarms.",
     "kpi": "AIOps KPI and WSD: VUS-PR, events, delays, false alarms.",
+    "attribution": "Anomalies of one feature put into SMD: is that the feature that is blamed?",
 }
 """Suites; told here because help need not wait for what runs them."""
 ENDINGS = (".md", ".html")
@@ -56,7 +57,7 @@ def _suite(name: str, loader: Callable[[], Load]) -> Callable[..., None]:
         ],
         recipe: Annotated[
             str | None,
-            typer.Option(help="Name of a recipe, or a trainer.yaml; else `default`, if there is."),
+            typer.Option(help="Name of a recipe, or a trainer.yaml; else `default`."),
         ] = None,
         limit: Annotated[
             int | None, typer.Option(help="Files at most, evenly spread over all.", min=1)

@@ -13,8 +13,9 @@ import numpy as np
 from stream_detector.bundle import WINDOW, BundleError, Registry
 from stream_detector.core.transforms import Transforms
 from trainer.benchmarks.cases import Answer
-from trainer.config import Data, Split
+from trainer.config import Split
 from trainer.data import DataError, Dataset, clean
+from trainer.data_config import Data
 from trainer.evaluate import scored
 from trainer.train import publish, train
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.bundle import Bundle, Manifest
+    from stream_detector.core.policy import Policy
     from stream_detector.ports import Model
     from trainer.benchmarks.cases import Case
     from trainer.config import TrainerConfig
@@ -35,7 +37,13 @@ CAUSAL = Data(missing="forward_fill")
 """Missing values repeat the last one, as the detector does: no line to a value yet to come."""
 
 
-def detect(case: Case, config: TrainerConfig, split: Split | None, load: Load) -> Answer:
+def detect(
+    case: Case,
+    config: TrainerConfig,
+    split: Split | None,
+    load: Load,
+    policy: Policy | None = None,
+) -> Answer:
     """Train on the first rows, then judge the others one after another.
 
     `split` replaces the recipe's shares of the training part. Raises DataError where that is too
@@ -51,17 +59,17 @@ def detect(case: Case, config: TrainerConfig, split: Split | None, load: Load) -
             model = load(registry.load())
         except BundleError as error:  # its folder will be gone when this is read
             raise BundleError(str(error).replace(f"{folder}/", "")) from error
-    return judged(case, model)
+    return judged(case, model, policy)
 
 
-def judged(case: Case, model: Model) -> Answer:
+def judged(case: Case, model: Model, policy: Policy | None = None) -> Answer:
     """The engine's answer for the tested rows; its windows begin in the training part."""
     manifest = model.bundle.manifest
     step = per_step(case, Transforms(manifest.transforms).every)
     start = max(case.train - step * look_back(manifest), 0)
     series, rows = stretch(case, start, len(case.timestamp))
     began = time.process_time()
-    seen = scored(model, Dataset(case.features, [series]), None)
+    seen = scored(model, Dataset(case.features, [series]), None, policy)
     cpu = time.process_time() - began
     place = rows - case.train  # [k] of each sample among the tested rows, below 0 before them
     tested = place >= 0
@@ -80,6 +88,8 @@ def judged(case: Case, model: Model) -> Answer:
         full[place[tested]] = values[tested]
         return full
 
+    blame = np.full((case.tested, len(case.features)), np.nan, np.float32)
+    blame[place[tested]] = seen.contribution[tested]
     at = series.timestamp
     ends = [
         (place[np.searchsorted(at, one.start)], place[np.searchsorted(at, one.end, "right") - 1])
@@ -95,6 +105,7 @@ def judged(case: Case, model: Model) -> Answer:
         episodes=[(max(int(first), 0), int(last)) for first, last in ends if last >= 0],
         windows=sum(judged_samples // (scale * step) for scale in manifest.scales),
         cpu=cpu,
+        contribution=blame,
     )
 
 
@@ -125,6 +136,8 @@ def with_room(
 ) -> TrainerConfig:
     """The suite's or the recipe's shares; parts shorter than a window are given one if possible."""
     shares = split or config.split
+    if shares.overlap:  # windows begin in the part before: no part needs room for a whole one
+        return msgspec.structs.replace(config, split=shares)
     scales = config.windows.scales
     least = step * (WINDOW + 1) * (1 if isinstance(scales, str) else max(scales))
     validation = max(round(rows * shares.validation), least)

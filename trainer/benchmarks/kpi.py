@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 PARTS = ("train", "test", "test_label", "train_timestamp", "test_timestamp")
+HOLD = 20
+"""Scores of which the largest is judged."""
 GROUPS = {"aiops_kpi": "aiops", "aiops": "aiops", "wsd": "wsd"}
 """Folders, in lower case, and what their results are called."""
 
@@ -36,8 +38,15 @@ class Kpi(ranges.RangeSuite):
         "UTS/ of https://github.com/CSTCloudOps/datasets"
     )
     protocol: ClassVar[str] = (
-        f"Trained on each KPI's first half, without its labels. {ranges.PROTOCOL}"
+        f"Trained on each KPI's first half, without its labels. {ranges.PROTOCOL} An anomaly here "
+        f"lasts while its cause does, a score of the newest sample a moment: vus_pr and auc_pr, of "
+        f"every detector alike, are of the largest of its last {HOLD} scores; vus_pr_unheld of "
+        "each as it is."
     )
+    baselines: ClassVar[tuple[str, ...]] = (
+        "mahalanobis", "knn", "random", "difference", "moving_average",
+    )  # fmt: skip
+    hold: ClassVar[int] = HOLD
 
     def find(self, data: Path) -> list[Path]:
         return some(_curves(own_folder(data, ["kpi"])), data, self.title, self.origin)

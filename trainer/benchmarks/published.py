@@ -39,4 +39,5 @@ PUBLISHED: dict[str, list[Published]] = {
     "smd": [Published("TSB-AD-M", "vus_pr", ".31 to .43", _TSB)],
     "smap_msl": [Published("TSB-AD-M", "vus_pr", ".31 to .43", _TSB)],
     "kpi": [],
+    "attribution": [],
 }

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from stream_detector.core.policy import Policy
 from stream_detector.formats.tables import TableError, read_tables
-from trainer.benchmarks.cases import Case, Judged
+from trainer.benchmarks.cases import Case, Judged, OperatingPoint
 from trainer.benchmarks.folders import own_folder, some
 from trainer.config import Split
 from trainer.data import DataError
 from trainer.event_metrics import stretches
 from trainer.metrics import NAN, confusion, f_beta
+from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from trainer.benchmarks.cases import Answer
 
 TRAIN = 400
+TIMES, CLOSE_BELOW = 1.25, 0.15
 LABELS = ("anomaly", "changepoint")
 COUNTS = ("true_positive", "false_positive", "false_negative", "true_negative")
 RESAMPLES = 2000
@@ -43,14 +46,22 @@ class Skab:
     protocol: ClassVar[str] = (
         f"Trained on the first {TRAIN} rows of each file; all later rows pooled. f1, far (false "
         "alarm rate), mar (missed alarm rate) of rows whose level reaches the product's own "
-        "threshold; episode_*: of rows within an open episode. far and mar are shares, not percent."
+        "threshold; episode_*: of rows within an open episode. far and mar are shares, not "
+        f"percent. Operating point: threshold {TIMES} times the 99% quantile of the held-out "
+        f"scores; an episode closes below {CLOSE_BELOW:.0%} of its own peak, without a quiet "
+        "period."
     )
-    headline: ClassVar[str] = "f1"
+    headline: ClassVar[str] = "episode_f1"
     baselines: ClassVar[tuple[str, ...]] = (
         "mahalanobis", "knn", "random", "difference", "moving_average",
     )  # fmt: skip
-    # Of 400 rows the usual shares would leave no window to decide when to stop.
-    split: ClassVar[Split | None] = Split(train=0.55, validation=0.16)
+    # Rows are counted, so an episode ends with its anomaly and no quiet period is waited for.
+    operating: ClassVar[OperatingPoint] = OperatingPoint(
+        ThresholdChoice(quantile=0.99, times=TIMES),
+        Policy(close_below=CLOSE_BELOW, quiet_period=1, flatline_after=None),
+    )
+    # 400 rows are too few for parts with windows of their own.
+    split: ClassVar[Split | None] = Split(train=0.75, validation=0.05, overlap=True)
 
     def find(self, data: Path) -> list[Path]:
         files = own_folder(data, ["skab"]).rglob("*.csv")

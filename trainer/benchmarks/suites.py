@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainer.benchmarks.attribution import Attribution
 from trainer.benchmarks.kpi import Kpi
 from trainer.benchmarks.nab import Nab
 from trainer.benchmarks.skab import Skab
@@ -15,5 +16,5 @@ if TYPE_CHECKING:
     from trainer.benchmarks.cases import Suite
 
 SUITES: dict[str, Suite] = {
-    one.name: one for one in (Ucr(), Nab(), Skab(), Smd(), SmapMsl(), Kpi())
+    one.name: one for one in (Ucr(), Nab(), Skab(), Smd(), SmapMsl(), Kpi(), Attribution())
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from trainer.benchmarks.cases import Case, Judged
+from trainer.benchmarks.cases import USUAL, Case, Judged, OperatingPoint
 from trainer.benchmarks.folders import own_folder, some
 from trainer.data import DataError
 from trainer.marks import UCR
@@ -44,6 +44,7 @@ class Ucr:
     baselines: ClassVar[tuple[str, ...]] = (
         "mahalanobis", "knn", "knn_centred_smoothed", "random", "difference", "moving_average",
     )  # fmt: skip
+    operating: ClassVar[OperatingPoint] = USUAL
     split: ClassVar[Split | None] = None
 
     def find(self, data: Path) -> list[Path]:

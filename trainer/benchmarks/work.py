@@ -80,13 +80,13 @@ def work(task: Task, load: Load) -> Done:
         done.judged = {name: suite.judge(None, None) for name in names}
         return done
     done.name = case.name
-    config = seeded(task.config, task.seed)
+    config = suite.operating.of(seeded(task.config.of(case.features), task.seed))
     config = changed(config, fit=changed(config.fit, threads=1))
-    threshold = None
+    threshold, quiet = None, suite.operating.policy.quiet_period
     for name in names:
         answer: Answer | None
         if name in baselines.BASELINES:
-            answer = baselines.answer(name, case, task.seed, threshold)
+            answer = baselines.answer(name, case, task.seed, threshold, quiet)
         else:
             chosen = config
             if name == PCA:
@@ -103,7 +103,7 @@ def _detected(
     name: str, case: Case, config: TrainerConfig, suite: Suite, load: Load, done: Done
 ) -> Answer | None:
     try:
-        return detect(case, config, suite.split, load)
+        return detect(case, config, suite.split, load, suite.operating.policy)
     except FAULTS_OF_DATA as error:
         done.failed[name] = _reason(error)
         return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 USUAL = 0.99
 """A score counts in the blame by how far it is beyond this quantile of the training windows."""
@@ -24,6 +24,8 @@ class Family(nn.Module):
 
     names: ClassVar[tuple[str, ...]]
     """All scores that the family can compute; an object computes those of its `columns`."""
+    widths: ClassVar[Mapping[str, int]] = {}
+    """Steps that a summary is made of, by score: so far apart, two windows are independent."""
 
     def __init__(self, columns: Sequence[str], features: int) -> None:  # noqa: ARG002  # every family is built from the same two
         super().__init__()

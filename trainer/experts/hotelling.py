@@ -17,10 +17,12 @@ from trainer.experts.base import Family
 from trainer.padding import padded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 RECENT, SPREAD = 8, 20
 """Newest steps of the recent mean and of the spread."""
+MOVEMENT = 5
+"""Steps after which a movement is another one."""
 DEFLATION = 4.0
 """A feature whose means of 8 steps vary as much as its values drifts, so that training has not seen
 
@@ -42,6 +44,9 @@ class Hotelling(Family):
     """
 
     names: ClassVar[tuple[str, ...]] = ("t2_movement", "t2_spread", "t2_level", "t2_recent")
+    widths: ClassVar[Mapping[str, int]] = {
+        "t2_movement": MOVEMENT, "t2_spread": SPREAD, "t2_level": WINDOW, "t2_recent": RECENT,
+    }  # fmt: skip
 
     def __init__(self, columns: Sequence[str], features: int) -> None:
         super().__init__(columns, features)
@@ -85,7 +90,8 @@ class Hotelling(Family):
 
     @torch.no_grad()
     def prepare(self, windows: Tensor, seed: int) -> None:  # noqa: ARG002  # in closed form
-        values = windows.flatten(0, 1)
+        # Of the newest steps alone: a series often starts up in its first window.
+        values = windows[:, -1]
         self.mean.copy_(values.mean(dim=0))
         deviation = values.std(dim=0)
         width = torch.maximum(deviation, LEAST_SHARE * (values.amax(dim=0) - values.amin(dim=0)))

@@ -1,5 +1,7 @@
 """Principal components of the flattened window, in closed form: the baseline beside all others.
 
+Of single steps it is the cheapest linear autoencoder of many features, and knows no order in time.
+
 Pearson, "On Lines and Planes of Closest Fit to Systems of Points in Space", 1901; the residual as
 an anomaly score is Jackson & Mudholkar, "Control Procedures for Residuals Associated with Principal
 Component Analysis", 1979.
@@ -7,7 +9,7 @@ Component Analysis", 1979.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from msgspec import Meta
@@ -28,6 +30,10 @@ class Options(Section, frozen=True, kw_only=True):
     variance: Annotated[
         float, Meta(gt=0, lt=1, description="Share of the training windows' variance to hold.")
     ] = 0.9
+    of: Annotated[
+        Literal["window", "step"],
+        Meta(description="What has components: the whole window, or each of its steps alike."),
+    ] = "window"
 
 
 class Pca(ClosedForm):
@@ -35,23 +41,23 @@ class Pca(ClosedForm):
 
     def __init__(self, features: int, window: int, options: Options) -> None:
         super().__init__()
-        size = window * features
+        size = features if options.of == "step" else window * features
         self.components, self.variance = options.components or 0, options.variance
         self.mean = nn.Buffer(torch.zeros(size))
-        self.basis = nn.Buffer(torch.zeros(size, 1))  # [60F, components], orthonormal columns
+        self.basis = nn.Buffer(torch.zeros(size, 1))  # [60F or F, components], orthonormal columns
 
     def forward(self, x: Tensor) -> Tensor:  # [B, 60, F] normalised -> the same, reconstructed
-        away = x.flatten(1) - self.mean
+        away = x.reshape(-1, len(self.mean)) - self.mean
         return ((away @ self.basis) @ self.basis.t() + self.mean).view_as(x)
 
     def solve(self, windows: Iterable[Tensor], total: Callable[[Tensor], Tensor]) -> None:
-        """One pass over the windows; memory for two matrices [60F, 60F]."""
+        """One pass over the windows; memory for two matrices [60F, 60F], or [F, F]."""
         size = len(self.mean)
         count = torch.zeros(1, dtype=torch.float64, device=self.mean.device)
         first = count.new_zeros(size)
         second = count.new_zeros(size, size)
         for batch in windows:
-            flat = batch.flatten(1)
+            flat = batch.reshape(-1, size)
             count += len(flat)
             first += flat.sum(dim=0, dtype=torch.float64)
             second += flat.t() @ flat

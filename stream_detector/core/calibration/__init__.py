@@ -2,11 +2,11 @@
 
 from stream_detector.core.calibration.heights import Heights
 from stream_detector.core.calibration.judge import Judged, Limits, Rules, State, judge
-from stream_detector.core.calibration.lesson import FIRST, MATURE, RENEWED, Terms, prior
+from stream_detector.core.calibration.lesson import FIRST, LASTING, MATURE, RENEWED, Terms, prior
 from stream_detector.core.calibration.memory import MEMORY, settle
 
 __all__ = [
-    "FIRST", "MATURE", "MEMORY", "RENEWED",
+    "FIRST", "LASTING", "MATURE", "MEMORY", "RENEWED",
     "Heights", "Judged", "Limits", "Rules", "State", "Terms",
     "judge", "prior", "settle",
 ]  # fmt: skip

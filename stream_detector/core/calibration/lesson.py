@@ -51,6 +51,8 @@ CONTROLLED = 720
 """Scores before corrections are driven."""
 QUIET = 60
 """Scores below a height that end a cluster above it; a window's length."""
+LEAST_EXCESS = 0.15
+"""Of cluster peaks over the anchor, in t, a logarithm of errors: no tail falls faster."""
 MONTH = 30 * 1440
 """Scores over which the share of those at the first rung is taken."""
 LONG = 240
@@ -130,8 +132,10 @@ def learn(
     first = np.flatnonzero(~later)
     if len(first):
         reach_out(memory, first)
-    excess = memory["anchor_excess"]
-    memory["excess"] = np.maximum(memory["excess"], 0.05 * excess)
+    excess = memory["anchor_excess"] = np.maximum(
+        memory["anchor_excess"], LEAST_EXCESS / usual.deviation
+    )
+    memory["excess"] = np.maximum(memory["excess"], 0.25 * excess)
     memory["rare"] = np.maximum(memory["rare"], memory["anchor"] + 0.3 * excess)
     usual = _usual(memory, usual, least, calm, lasting)
     clear_block(memory)
@@ -256,7 +260,7 @@ def _anchor(
     )
     settled = np.maximum(settled, 0.0)
     over = np.minimum(clusters.peak - anchor, 5.0 * excess)
-    weight = np.maximum(1 / 60, 1 / (peaks + 4))
+    weight = np.maximum(1 / 60, 1 / (peaks + 10))
     memory["anchor_excess"] = np.where(clusters.ended, excess + weight * (over - excess), excess)
     memory["anchor_peaks"] = np.minimum(peaks + clusters.ended, 1000)
     weight = np.minimum(np.maximum(1 / (7 * 1440), 1 / (settled + 480)) * BLOCK, 1.0)
