@@ -14,11 +14,11 @@ import numpy as np
 
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import Limits, State, Terms, judge
+from stream_detector.core.segments import Segments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream_detector.core.segments import Segments
     from stream_detector.core.serving import Serving
     from stream_detector.core.slab import Slab
 
@@ -31,6 +31,24 @@ class Verdict(NamedTuple):
     ratio: NDArray[np.float64]  # score / the score that it needed
     seen: NDArray[np.int32]  # scores of the series before
     after: NDArray[np.int32]  # and with it
+
+
+def remembered(slab: Slab, rows: NDArray[np.int64]) -> State:
+    """What rows know of their scores; a copy."""
+    return State(slab.memory[rows], slab.location[rows], slab.deviation[rows], slab.scored[rows])
+
+
+def learn_again(
+    slab: Slab,
+    serving: Serving,
+    before: State,  # [1] of the row
+    row: int,
+    fused: NDArray[np.float32],  # [k] its scores since then that count
+) -> None:
+    """Forget what scores have taught that turned out to be those of a series that starts anew."""
+    slab.memory[row], slab.scored[row] = before.memory[0], before.scored[0]
+    slab.location[row], slab.deviation[row] = before.location[0], before.deviation[0]
+    judged(slab, serving, Segments(np.full(len(fused), row)), fused)
 
 
 def judged(
@@ -50,7 +68,7 @@ def judged(
     reached = fused >= each
     limit = np.full(len(rows), np.inf)
     limit[fixed] = lv.transformed(bound[fixed], serving.levels)
-    state = State(slab.memory[rows], slab.location[rows], slab.deviation[rows], slab.scored[rows])
+    state = remembered(slab, rows)
     terms = Terms(
         slab.promised[rows].astype(np.float64),
         slab.wanted[rows].astype(np.float64),

@@ -228,7 +228,9 @@ class Engine:
         slab.excess[segments.row] = filled[segments.last]
         some = np.flatnonzero(~np.isnan(new).all(axis=1))  # [k] steps with a new score
         fused = lv.fuse(np.nan_to_num(filled[some]), serving.rule, serving.weights)
-        of_some = Segments(segments.row[segments.of[some]])
+        row_of = segments.row[segments.of[some]]
+        of_some = Segments(row_of)
+        before = alarms.remembered(slab, of_some.row)
         judged = alarms.judged(slab, serving, of_some, fused)
 
         level = np.full(s, np.nan, np.float32)
@@ -269,6 +271,11 @@ class Engine:
         if self._detailed:
             result.details.append(_detail(piece, samples))
         moves = job.tracker.run(admitted, samples)
+        for row, sample in moves.relearn.items():
+            counted = fused[(row_of == row) & (steps.sample[some] <= sample)]
+            alarms.learn_again(
+                slab, serving, before.take(np.flatnonzero(of_some.row == row)), row, counted
+            )
         result.suppressed += moves.suppressed
         job.outcome[piece.place] = admitted.outcome
         job.level[piece.place] = np.nan  # a series that starts anew may judge a sample again
