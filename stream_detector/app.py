@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from stream_detector.core.rejections import Breaker, bounded, judged_unusable, u
 from stream_detector.formats.events import dead_letter, event_message
 from stream_detector.formats.json import LETTERS_PER_RECORD
 from stream_detector.inputs import Inputs
+from stream_detector.keeper import Keeper, News
 from stream_detector.ports import Model, Position, Progress, Scores
 from stream_detector.records import UNKNOWN_TIME, Outcome, Partition
 from stream_detector.ticking import Ticks
@@ -29,28 +30,25 @@ if TYPE_CHECKING:
     from stream_detector.config import DetectorConfig
     from stream_detector.core.engine import Engine, Result
     from stream_detector.core.groups import Groups
+    from stream_detector.keeper import Keeping
     from stream_detector.ports import (
         Clock,
         ModelFeed,
         NormalStore,
         Odd,
-        Polled,
         Scorer,
         Sink,
         Source,
         Telemetry,
     )
-    from stream_detector.records import Message, Record, Rejected, Sample
+    from stream_detector.records import Message, Record, Rejected
+    from stream_detector.restore import Decoder
 
 _log = logging.getLogger(__name__)
 
 SECOND = 1.0
 HELD_BYTES = 128 << 20
 """Bytes of records whose dead letters are held back at most; memory is not for them."""
-
-
-class Decoder(Protocol):
-    def decode(self, records: Sequence[Record]) -> tuple[list[Sample], list[Rejected]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,9 @@ class Loop:
         clock: Clock,
         feed: ModelFeed | None = None,
         store: NormalStore | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
+        """Without `keeping` state begins anew with every assignment."""
         self._source = source
         self._sink = sink
         self._decoder = decoder
@@ -152,7 +152,8 @@ class Loop:
         self._breaker = Breaker(settings.rejected_share, settings.rejected_window)
         self._held: list[Message] = []
         self._held_bytes = 0
-        self._positions: dict[Partition, Position] = {}
+        self._positions: dict[Partition, int] = {}  # not acknowledged yet
+        self._keeper = Keeper(keeping, engine, decoder, groups, clock) if keeping else None
         self._next_look = 0.0
         self._inputs = Inputs()
         self.ticks = Ticks(settings.tick_every)
@@ -183,6 +184,7 @@ class Loop:
         while not stop():
             if not self.turn():
                 break
+        self._acknowledge(())  # a snapshot that has become durable last
         self._release()
 
     def turn(self) -> bool:
@@ -195,9 +197,13 @@ class Loop:
             self._engine.drop(partition)
             self.ticks.drop(partition)
             self._positions.pop(partition, None)
-        if not polled.records:
+        records = polled.records
+        if self._keeper is not None:
+            records = self._keeper.take(polled)
+            lap("restore")
+        if not records:
             self._release()
-        samples, rejected = self._decoder.decode(polled.records)
+        samples, rejected = self._decoder.decode(records)
         lap("decode")
         assembled = self._groups.assemble(samples)
         lap("assemble")
@@ -207,25 +213,28 @@ class Loop:
         lap("engine")
         lap.move("engine", "score", seconds)
         now = self._clock.monotonic()
-        told, _ = self.ticks.run(polled.records, self._source, self._engine, now)
+        told, _ = self.ticks.run(records, self._source, self._engine, now)
         result.events += told
         lap("tick")
-        odd = self._inputs.look(polled.records, self._source, now)
+        odd = self._inputs.look(records, self._source, now)
         rejected += assembled.rejected
         rejected += judged_unusable(result, samples)
-        self._breaker.note(unusable(polled.records, rejected, result, samples), rejected)
+        self._breaker.note(unusable(records, rejected, result, samples), rejected)
         self._breaker.check()
         rejected = bounded(rejected, LETTERS_PER_RECORD)
-        latencies = self._publish(polled, result, rejected)
+        latencies = self._publish(records, result, rejected)
         lap("publish")
         if self._store is not None:
             for verdicts in result.verdicts:
                 self._store.record(verdicts)
             lap("store")
-        self._acknowledge(polled)
+        self._acknowledge(records)
         lap("acknowledge")
-        self._tell(polled, result, rejected, latencies, odd, lap)
-        return not polled.finished
+        if self._keeper is not None:
+            self._keeper.save()
+            lap("snapshot")
+        self._tell(len(records), result, rejected, latencies, odd, lap)
+        return not polled.finished or (self._keeper is not None and self._keeper.busy)
 
     def _reload(self) -> None:
         if self._feed is None:
@@ -235,20 +244,24 @@ class Loop:
                 continue  # rolled back to it from one that did not fit: nothing to forget
             swapped = self.serve(group, model)
             if swapped:
+                if self._keeper is not None:
+                    self._keeper.swapped(group, model.bundle.version)
                 _log.info("group %s: bundle %s serves from now on", group, model.bundle.version)
             self._telemetry.reload("swapped" if swapped else "incompatible")
 
     def _scoring(self) -> float:
         return sum(timed.seconds for timed in self._timed.values())
 
-    def _publish(self, polled: Polled, result: Result, rejected: Sequence[Rejected]) -> list[float]:
+    def _publish(
+        self, records: Sequence[Record], result: Result, rejected: Sequence[Rejected]
+    ) -> list[float]:
         """Send events and dead letters and wait for them; s from record to acknowledgement."""
         settings = self._settings
         letters = [dead_letter(reject, settings.dead_letter_topic) for reject in rejected]
         messages = [event_message(event, settings.events_topic) for event in result.events]
         self._held += letters
-        records = {id(reject.record): reject.record for reject in rejected}
-        self._held_bytes += sum(len(record.value or b"") for record in records.values())
+        refused = {id(reject.record): reject.record for reject in rejected}
+        self._held_bytes += sum(len(record.value or b"") for record in refused.values())
         if not self._breaker.suspicious or self._held_bytes > HELD_BYTES:
             messages += self._take_held()
         if not messages:
@@ -262,7 +275,7 @@ class Loop:
             return []
         times = [
             record.timestamp
-            for record in polled.records
+            for record in records
             if (Partition(record.topic, record.partition), record.offset) in causes
             and record.timestamp != UNKNOWN_TIME
         ]
@@ -272,13 +285,21 @@ class Loop:
         held, self._held, self._held_bytes = self._held, [], 0
         return held
 
-    def _acknowledge(self, polled: Polled) -> None:
-        for record in polled.records:
-            partition = Partition(record.topic, record.partition)
-            self._positions[partition] = Position(record.offset + 1)
-        if self._positions and not self._held:
-            self._source.acknowledge(self._positions)
-            self._positions = {}
+    def _acknowledge(self, records: Sequence[Record]) -> None:
+        dealt = {Partition(r.topic, r.partition): r.offset + 1 for r in records}
+        if self._keeper is not None:
+            self._positions |= self._keeper.advanced(dealt.items())
+        self._positions |= dealt
+        if not self._held:
+            self._commit()
+
+    def _commit(self) -> None:
+        if not self._positions:
+            return
+        keeper, self._positions, positions = self._keeper, {}, self._positions.items()
+        self._source.acknowledge(
+            {p: keeper.position(p, at) if keeper else Position(at) for p, at in positions}
+        )
 
     def _release(self) -> None:
         """The input paused while few records had come in: their dead letters go out after all."""
@@ -286,28 +307,31 @@ class Loop:
             for message in self._take_held():
                 self._sink.send(message)
             self._sink.flush()
-        if self._positions:
-            self._source.acknowledge(self._positions)
-            self._positions = {}
+        self._commit()
 
     def _tell(
         self,
-        polled: Polled,
+        polled: int,
         result: Result,
         rejected: list[Rejected],
         latencies: list[float],
         odd: Odd,
         lap: _Laps,
     ) -> None:
+        news = self._keeper.news() if self._keeper is not None else News()
         progress = Progress(
-            polled=len(polled.records),
+            polled=polled,
             scores=result.scores,
             events=result.events,
             suppressed=dict(result.suppressed),
             event_latencies=latencies,
             odd=odd,
             rejected=rejected,
-            stages=lap.seconds if polled.records else {},
+            stages=lap.seconds if polled or news.replayed or news.saved else {},
+            restoring=self._keeper.restoring if self._keeper is not None else 0,
+            replayed=news.replayed,
+            restored=news.restored,
+            saved=news.saved,
         )
         newest = None
         for verdicts in result.verdicts:
@@ -323,9 +347,11 @@ class Loop:
         now = self._clock.monotonic()
         if now >= self._next_look:
             progress.series = self._engine.series()
+            self._telemetry.turn(progress)  # first: partitions with a lag may wait for their state
             self._telemetry.lag(self._source.lag())
             self._next_look = now + SECOND
-        self._telemetry.turn(progress)
+        else:
+            self._telemetry.turn(progress)
 
 
 class _Laps:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Record,
         Rejected,
         ScaleScores,
+        Unusable,
         Verdicts,
     )
 
@@ -81,6 +82,31 @@ class Source(Protocol):
         """Commit what was acknowledged and leave."""
 
 
+class Start(NamedTuple):
+    """Where an assigned partition goes on."""
+
+    offset: int
+    metadata: (
+        str | None
+    )  # of the group's commit; None: the group had no position, this is its first
+
+
+class Rewindable(Source, Protocol):
+    """A source that can be read again: a log with commits."""
+
+    def start(self, partition: Partition) -> Start | None:
+        """Where the group goes on in a partition just assigned; None: ask again after a poll."""
+
+    def rewind(self, partition: Partition, offset: int) -> int | None:
+        """Read on at this offset, or at the oldest record after it: which; None as above."""
+
+    def at(self, partition: Partition) -> int:
+        """Everything below this offset has been polled, or is no more."""
+
+    def committed(self) -> Mapping[Partition, Position]:
+        """What this member knows to be committed of its partitions, without waiting."""
+
+
 class Sink(Protocol):
     """Where messages go. Called from one thread only."""
 
@@ -132,6 +158,33 @@ class ModelFeed(Protocol):
     def close(self) -> None: ...
 
 
+class ModelLibrary(Protocol):
+    """Models that served before."""
+
+    def load(self, group: str, version: str) -> Model | None:
+        """Verified and warm; None where there is none any more. Takes its time."""
+
+
+class SnapshotError(Exception):
+    """A snapshot was not written, listed or deleted; the message names the place."""
+
+
+class SnapshotStore(Protocol):
+    """Immutable files of each partition. Called from several threads."""
+
+    def write(self, partition: Partition, name: str, data: bytes) -> None:
+        """The file appears whole, and is durable when this returns. Raises SnapshotError."""
+
+    def read(self, partition: Partition, name: str) -> bytes | Unusable:
+        """The file as it was written, or `missing` or `unreadable`; nothing is checked."""
+
+    def names(self, partition: Partition) -> list[str]:
+        """Files of a partition, in order of their names. Raises SnapshotError."""
+
+    def delete(self, partition: Partition, name: str) -> None:
+        """Raises SnapshotError; none where there is no such file."""
+
+
 class NormalStore(Protocol):
     """Keeps what the detector saw, beside its verdict, for the trainer; off the hot path."""
 
@@ -179,6 +232,22 @@ class Odd(NamedTuple):
     repartitioned: Mapping[str, int]  # topic -> partitions it has now, where that has changed
 
 
+class Restored(NamedTuple):
+    """A partition's state is in place."""
+
+    outcome: str  # new, exact, older, partial, bounded
+    records: int  # that were replayed
+    seconds: float
+
+
+class Saved(NamedTuple):
+    """A snapshot was taken, or was not."""
+
+    outcome: str  # written, failed
+    seconds: float  # from the copy to the durable file
+    size: int  # bytes
+
+
 @dataclass(slots=True)
 class Progress:
     """What the loop did in one turn; telemetry turns it into metrics, endpoints into health."""
@@ -193,6 +262,10 @@ class Progress:
     stages: dict[str, float] = field(default_factory=dict)  # decode, windows, score, ... -> s
     series: dict[str, int] = field(default_factory=dict)  # state -> series held
     odd: Odd = field(default_factory=lambda: Odd({}, {}, {}))
+    restoring: int = 0  # partitions whose state is not in place yet
+    replayed: int = 0  # records below the committed offset
+    restored: list[Restored] = field(default_factory=list)
+    saved: list[Saved] = field(default_factory=list)
     event_time_lag: float | None = None  # s between the newest sample and the clock
 
 

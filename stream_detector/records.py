@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,6 +241,13 @@ class AnomalyEvent:
                 "offset": self.offset,
             },
         }
+
+
+class Unusable(NamedTuple):
+    """Saved state that cannot be taken up: a value, never an exception."""
+
+    reason: Literal["missing", "unreadable", "corrupt", "foreign"]
+    detail: str  # for people
 
 
 class Message(NamedTuple):

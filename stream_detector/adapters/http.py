@@ -57,7 +57,8 @@ class HealthState:
         self._monotonic = monotonic
         self._beat = monotonic()
         self._reloading = threading.Lock()
-        self.assigned = False  # the first partitions are in place
+        self.assigned = False  # there are partitions to read
+        self.restoring = 0  # partitions whose state is not in place yet
         self.models: Mapping[str, str] = {}  # group -> version
         self.records = 0
         self.samples: Mapping[str, int] = {}  # outcome -> since the start
@@ -78,6 +79,7 @@ class HealthState:
     def turn(self, progress: Progress) -> None:
         self.beat()
         self.records += progress.polled
+        self.restoring = progress.restoring
         self.dead_letters += len(progress.rejected)
         if progress.outcomes:
             self.samples = Counter(self.samples) + Counter(progress.outcomes)
@@ -121,11 +123,14 @@ class HealthState:
             missing.append("no model is loaded yet")
         if not self.assigned:
             missing.append("no partition has been assigned yet")
+        if self.restoring:
+            missing.append(f"the state of {self.restoring} partitions is being restored")
         return not missing, "; ".join(missing) or "a model serves the assigned partitions"
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "models": dict(self.models),
+            "restoring": self.restoring,
             "lag": dict(self.partition_lag),
             "event_time_lag_seconds": self.event_time_lag,
             "series": dict(self.series),

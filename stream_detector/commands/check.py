@@ -14,6 +14,7 @@ import typer
 from stream_detector.app import policy_of
 from stream_detector.bundle import Registry
 from stream_detector.commands import wiring
+from stream_detector.commands.keeping import snapshot_store
 from stream_detector.config import ConfigError, DetectorConfig, load_yaml
 from stream_detector.core.serving import Serving
 from stream_detector.ports import SourceError
@@ -44,6 +45,7 @@ def check(
     wiring.plan(settings)  # refuses paths and templates that mean nothing
     _check_store(settings)
     report: dict[str, Any] = {"config": str(config), "groups": [], "topics": {}}
+    report["snapshots"] = _check_snapshots(settings)
     for route in settings.routes:
         model = load_model(Registry(route.registry).load(), settings.device, settings.threads)
         report["groups"].append(_capacity(route.name or route.match, model, settings))
@@ -63,10 +65,27 @@ def _check_store(config: DetectorConfig) -> None:
         from stream_detector.adapters.store import store_path  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(wiring.NEEDS_PYARROW) from error
-    folder = store_path(config.store)
+    _check_writable("store.url", store_path(config.store))
+
+
+def _check_snapshots(config: DetectorConfig) -> dict[str, Any] | None:
+    """Where snapshots lie; raises OSError where none can be written to a folder."""
+    from stream_detector.adapters.snapshots import local_folder  # noqa: PLC0415
+
+    url = config.snapshots.url
+    if url is None:
+        return None
+    snapshot_store(config)  # refuses a URL that means nothing
+    folder = local_folder(url)
+    if folder is not None:
+        _check_writable("snapshots.url", folder)
+    return {"url": url, "local": folder is not None}
+
+
+def _check_writable(key: str, folder: Path) -> None:
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise OSError(f"store.url: {folder} cannot be written, because of {there}; name a folder")
+        raise OSError(f"{key}: {folder} cannot be written, because of {there}; name a folder")
 
 
 def _capacity(group: str, model: Model, config: DetectorConfig) -> dict[str, Any]:
@@ -168,4 +187,8 @@ def _print(report: dict[str, Any]) -> None:
         )
     for name, topic in report["topics"].items():
         typer.echo(f"topic {name}: {topic['partitions']} partitions")
+    if report["snapshots"] is None:
+        typer.echo("snapshots: none; a restart reads records again, see restore.max_replay")
+    elif report["snapshots"]["local"]:
+        typer.echo("snapshots: a local path; it serves one worker, or a shared volume several")
     typer.echo("ready to run")

@@ -15,6 +15,7 @@ from stream_detector.app import policy_of
 from stream_detector.bundle import Registry
 from stream_detector.commands import wiring
 from stream_detector.commands.check import refuse_compacted
+from stream_detector.commands.keeping import keeping
 from stream_detector.config import ConfigError, DetectorConfig, load_yaml, milliseconds
 from stream_detector.core.repartition import OnRepartition, changed, objection, partitions_then
 from stream_detector.ports import SourceError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stream_detector.bundle import Bundle
-    from stream_detector.ports import Model, NormalStore, Position, Sink, Source
+    from stream_detector.ports import Model, NormalStore, Position, Rewindable, Sink
     from stream_detector.records import Partition
 
 _log = logging.getLogger("stream_detector.run")
@@ -53,9 +54,9 @@ def run(
 
 
 class Ends(NamedTuple):
-    source: Source
+    source: Rewindable
     sink: Sink
-    partitions: int  # of all input topics
+    partitions: Mapping[str, int]  # input topic -> how many it has
 
 
 def refuse_repartitioned(
@@ -103,7 +104,7 @@ def kafka(config: DetectorConfig, on_repartition: OnRepartition = "refuse") -> E
     except BaseException:
         sink.close()
         raise
-    return Ends(source, sink, sum(now.values()))
+    return Ends(source, sink, now)
 
 
 def serve(
@@ -112,6 +113,7 @@ def serve(
     connect: Callable[[DetectorConfig], Ends] = kafka,
 ) -> None:
     """Build everything, turn until `stop`, take everything down in order."""
+    from stream_detector.adapters.bundle_library import BundleLibrary  # noqa: PLC0415
     from stream_detector.adapters.bundle_watcher import BundleWatcher  # noqa: PLC0415
     from stream_detector.adapters.http import HealthState, HttpServer  # noqa: PLC0415
     from stream_detector.adapters.prometheus import PrometheusTelemetry  # noqa: PLC0415
@@ -164,13 +166,14 @@ def serve(
         stack.callback(sink.close)
         stack.callback(source.close)
         loop = wiring.loop(
-            replace(plan, policy=policy_of(config, partitions)),
+            replace(plan, policy=policy_of(config, sum(partitions.values()))),
             models,
             source,
             sink,
             telemetry=telemetry,
             feed=feed,
             store=store,
+            keeping=keeping(config, source, partitions, BundleLibrary(registries, load), stack),
         )
         loop.run(stop)
     _log.info("stopped, offsets committed")

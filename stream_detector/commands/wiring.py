@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from stream_detector.bundle import Bundle
     from stream_detector.config import DetectorConfig, Input
+    from stream_detector.keeper import Keeping
     from stream_detector.ports import Model, ModelFeed, NormalStore, Sink, Source, Telemetry
 
 SOURCE = "stream-detector"
@@ -122,6 +123,7 @@ def loop(
     telemetry: Telemetry | None = None,
     feed: ModelFeed | None = None,
     store: NormalStore | None = None,
+    keeping: Keeping | None = None,
 ) -> Loop:
     """The loop with its models in place. Raises ConfigError where a filter names no feature."""
     known = {name for model in models.values() for name in model.bundle.manifest.features}
@@ -142,6 +144,7 @@ def loop(
         clock=SystemClock(),
         feed=feed,
         store=store,
+        keeping=keeping,
     )
     for group, model in models.items():
         made.serve(group, model)

@@ -22,6 +22,7 @@ from stream_detector.config.kinds import (
 )
 from stream_detector.config.reading import load_yaml, parse_yaml
 from stream_detector.config.rules import Episodes, MinDeviation, ThresholdRule, Time
+from stream_detector.config.state import Restore, Snapshots
 from stream_detector.config.streams import Fields, Input, Kafka, Output, Rekey
 
 __all__ = [
@@ -40,8 +41,10 @@ __all__ = [
     "Output",
     "Positive",
     "Rekey",
+    "Restore",
     "Section",
     "Share",
+    "Snapshots",
     "Store",
     "Text",
     "ThresholdRule",

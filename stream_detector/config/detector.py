@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from stream_detector.config.kinds import Count, Duration, Positive, Section, Text
 from stream_detector.config.rules import Episodes, ThresholdRule, Time
+from stream_detector.config.state import Restore, Snapshots
 from stream_detector.config.streams import (
     Input,  # msgspec reads the annotations
     Kafka,
@@ -127,6 +128,12 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
     rekey: Annotated[
         Rekey, Meta(description="A copy of the samples whose records are keyed by series.")
     ] = Rekey()
+    snapshots: Annotated[
+        Snapshots, Meta(description="What is known of each series, saved for restarts.")
+    ] = Snapshots()
+    restore: Annotated[
+        Restore, Meta(description="How that is had again when a partition is assigned.")
+    ] = Restore()
 
     def __post_init__(self) -> None:
         if (self.model is None) == (not self.models):

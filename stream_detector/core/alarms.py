@@ -31,7 +31,24 @@ class Verdict(NamedTuple):
     ratio: NDArray[np.float64]  # score / the score that it needed
     seen: NDArray[np.int32]  # scores of the series before
     after: NDArray[np.int32]  # and with it
-    before: State  # of each row, as it was
+
+
+def remembered(slab: Slab, rows: NDArray[np.int64]) -> State:
+    """What rows know of their scores; a copy."""
+    return State(slab.memory[rows], slab.location[rows], slab.deviation[rows], slab.scored[rows])
+
+
+def learn_again(
+    slab: Slab,
+    serving: Serving,
+    before: State,  # [1] of the row
+    row: int,
+    fused: NDArray[np.float32],  # [k] its scores since then that count
+) -> None:
+    """Forget what scores have taught that turned out to be those of a series that starts anew."""
+    slab.memory[row], slab.scored[row] = before.memory[0], before.scored[0]
+    slab.location[row], slab.deviation[row] = before.location[0], before.deviation[0]
+    judged(slab, serving, Segments(np.full(len(fused), row)), fused)
 
 
 def judged(
@@ -51,8 +68,7 @@ def judged(
     reached = fused >= each
     limit = np.full(len(rows), np.inf)
     limit[fixed] = lv.transformed(bound[fixed], serving.levels)
-    state = State(slab.memory[rows], slab.location[rows], slab.deviation[rows], slab.scored[rows])
-    before = state.take(np.arange(len(rows)))
+    state = remembered(slab, rows)
     terms = Terms(
         slab.promised[rows].astype(np.float64),
         slab.wanted[rows].astype(np.float64),
@@ -75,22 +91,4 @@ def judged(
     needed = lv.untransformed(found.t, serving.levels)
     needed[some] = each[some]
     ratio = np.maximum(fused, 0) / np.maximum(needed, 1e-30)
-    return Verdict(level, threshold, ratio, found.seen, found.after, before)
-
-
-def rewind(
-    slab: Slab,
-    serving: Serving,
-    segments: Segments,
-    fused: NDArray[np.float32],  # [k] what was judged
-    before: State,
-    row: int,
-    kept: NDArray[np.bool_],  # [k] of the row's scores, those that count
-) -> None:
-    """What a row has learnt as of the last score that counts: the others were of its old life."""
-    place = int(np.searchsorted(segments.row, row))
-    slab.memory[row], slab.scored[row] = before.memory[place], before.scored[place]
-    slab.location[row], slab.deviation[row] = before.location[place], before.deviation[place]
-    some = np.flatnonzero(kept & (segments.of == place))
-    if len(some):
-        judged(slab, serving, Segments(np.full(len(some), row)), fused[some])
+    return Verdict(level, threshold, ratio, found.seen, found.after)

@@ -19,6 +19,7 @@ from stream_detector.core.clock import FOREVER, NEVER
 from stream_detector.core.episodes import Samples, Tracker, Who
 from stream_detector.core.episodes.gates import is_logarithmic
 from stream_detector.core.intake import Intake
+from stream_detector.core.packing import Copy, copy, layout, unpack
 from stream_detector.core.scoring import Scored, excesses, score
 from stream_detector.core.segments import Segments
 from stream_detector.core.serving import RECONSTRUCTION, Serving
@@ -26,7 +27,8 @@ from stream_detector.core.slab import LEARNING
 from stream_detector.records import Maturity, Partition, ScaleScores, Verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -79,16 +81,24 @@ class Engine:
         A model of other features, scales, smoothing or transforms would make the state
         meaningless and is refused: `incompatible`.
         """
-        serving = Serving(model, self._policy)
+        return self._swap(group, Serving(model, self._policy))
+
+    def serve_as(self, group: str, other: Engine) -> Literal["swapped", "incompatible"]:
+        """From the next batch on the model that serves the group there serves it here as well."""
+        return self._swap(group, other._serving[group])
+
+    def _swap(self, group: str, serving: Serving) -> Literal["swapped", "incompatible"]:
         old = self._serving.get(group)
         if old is not None and not serving.fits(old):
             return "incompatible"
         self._serving[group] = serving
         for (name, _), slab in self._slabs.items():
             if name == group:
-                serving.take_over(slab)
-                slab.next_silence = NEVER  # intervals may have become shorter
+                self._take_over(serving, slab)
         return "swapped"
+
+    def groups(self) -> list[str]:
+        return list(self._serving)
 
     def version(self, group: str) -> str:
         return self._serving[group].version
@@ -97,6 +107,51 @@ class Engine:
         """Forget the state of a partition that somebody else owns now."""
         for key in [key for key in self._slabs if key[1] == partition]:
             del self._slabs[key]
+
+    def copy(self, partition: Partition) -> dict[str, Copy]:
+        """Group -> all state of one partition, as it is now."""
+        return {g: copy(slab) for (g, p), slab in self._slabs.items() if p == partition}
+
+    def layout(self, group: str) -> str:
+        """What the group's state means, whichever model of its kind serves."""
+        serving = self._serving[group]
+        return layout(serving.slab(), serving.features)
+
+    def blank(self) -> Engine:
+        """An engine with the same models and no state."""
+        other = Engine(self._source, self._policy)
+        other._serving = dict(self._serving)
+        return other
+
+    def restore(
+        self, group: str, partition: Partition, version: str, arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Take up state of the same layout that was packed while `version` served.
+
+        Where another model serves now, what scores meant is forgotten as by a reload. Raises
+        KeyError or ValueError where the arrays are damaged.
+        """
+        serving = self._serving[group]
+        slab = serving.slab()
+        unpack(slab, arrays)
+        if version != serving.version:
+            self._take_over(serving, slab)
+        self._slabs[group, partition] = slab
+
+    def adopt(self, other: Engine, partition: Partition) -> None:
+        """Take over what another engine, that lets go of it, holds of a partition.
+
+        Where another model served it there, what scores meant is forgotten as by a reload.
+        """
+        for group, key in [(key[0], key) for key in other._slabs if key[1] == partition]:
+            slab = self._slabs[key] = other._slabs.pop(key)
+            if self.version(group) != other.version(group):
+                self._take_over(self._serving[group], slab)
+
+    @staticmethod
+    def _take_over(serving: Serving, slab: Slab) -> None:
+        serving.take_over(slab)
+        slab.next_silence = NEVER  # intervals may have become shorter
 
     def series(self) -> dict[str, int]:
         """Maturity -> series held."""
@@ -201,7 +256,9 @@ class Engine:
         slab.excess[segments.row] = filled[segments.last]
         some = np.flatnonzero(~np.isnan(new).all(axis=1))  # [k] steps with a new score
         fused = lv.fuse(np.nan_to_num(filled[some]), serving.rule, serving.weights)
-        of_some = Segments(segments.row[segments.of[some]])
+        row_of = segments.row[segments.of[some]]
+        of_some = Segments(row_of)
+        before = alarms.remembered(slab, of_some.row)
         judged = alarms.judged(slab, serving, of_some, fused)
 
         level = np.full(s, np.nan, np.float32)
@@ -242,6 +299,11 @@ class Engine:
         if self._detailed:
             result.details.append(_detail(piece, samples))
         moves = job.tracker.run(admitted, samples)
+        for row, sample in moves.relearn.items():
+            counted = fused[(row_of == row) & (steps.sample[some] <= sample)]
+            alarms.learn_again(
+                slab, serving, before.take(np.flatnonzero(of_some.row == row)), row, counted
+            )
         result.suppressed += moves.suppressed
         job.outcome[piece.place] = admitted.outcome
         job.level[piece.place] = np.nan  # a series that starts anew may judge a sample again
@@ -249,9 +311,6 @@ class Engine:
         job.level[piece.place[admitted.at]] = samples.level
         job.anomalous[piece.place[admitted.at]] = moves.anomalous
 
-        for row, sample in moves.relearn.items():
-            kept = steps.sample[some] <= sample
-            alarms.rewind(slab, serving, of_some, fused, judged.before, row, kept)
         stop = self._stops(piece, moves.relearn)
         ratio = np.full(s, np.nan, np.float32)
         ratio[some] = judged.ratio

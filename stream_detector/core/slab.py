@@ -104,8 +104,8 @@ class Slab:
         self.next_census = NEVER  # when those are counted that share the total alarm budget
         self.fleet = 0  # series at the last census
         self.next_silence = NEVER  # no series that still sends has a deadline before this time
-        self._columns = self._layout()
-        for name, (dtype, shape, _) in self._columns.items():
+        self.columns = self._layout()
+        for name, (dtype, shape, _) in self.columns.items():
             setattr(self, name, np.empty((0, *shape), dtype))
         self.history = [np.empty((0, n), np.float32) for n in self.smoothing]  # [R, n - 1] each
         self.inputs = [np.empty((0, h, features)) for h in transforms.lookback]  # [R, h, F] each
@@ -163,7 +163,7 @@ class Slab:
     def __len__(self) -> int:
         return len(self.index)
 
-    def _pasts(self) -> list[NDArray[Any]]:
+    def pasts(self) -> list[NDArray[Any]]:
         return [*self.history, *self.inputs]
 
     @property
@@ -180,7 +180,7 @@ class Slab:
         """Memory of one series, less its name."""
         columns = sum(
             np.dtype(dtype).itemsize * int(np.prod(shape))
-            for dtype, shape, _ in self._columns.values()
+            for dtype, shape, _ in self.columns.values()
         )
         inputs = 8 * self.features * sum(self.transforms.lookback)
         return columns + 4 * sum(self.smoothing) + inputs
@@ -203,9 +203,9 @@ class Slab:
     def clear(self, row: int) -> None:
         """Forget all but the name of a row and its open episodes."""
         self.forget_learning(row)
-        for name, (_, _, fill) in self._columns.items():
+        for name, (_, _, fill) in self.columns.items():
             getattr(self, name)[row] = fill
-        for past in self._pasts():
+        for past in self.pasts():
             past[row] = np.nan
         self.busy[row] = row in self.open
 
@@ -243,7 +243,7 @@ class Slab:
         self.free.append(row)
 
     def _grow(self, capacity: int) -> None:
-        for name in self._columns:
+        for name in self.columns:
             old: NDArray[Any] = getattr(self, name)
             setattr(self, name, _grown(old, capacity))
         self.history = [_grown(old, capacity) for old in self.history]
@@ -265,10 +265,10 @@ class Slab:
         result.update(repr((self.clock, self.scales, self.smoothing, self.fleet)).encode())
         for name in sorted(self.index):
             result.update(name.encode("utf-8", "surrogatepass") + b"\0")
-        for name in self._columns:
+        for name in self.columns:
             if name != "slot":
                 result.update(np.ascontiguousarray(getattr(self, name)[rows]).tobytes())
-        for past in self._pasts():
+        for past in self.pasts():
             result.update(np.ascontiguousarray(past[rows]).tobytes())
         for row in rows[self.slot[rows] != NOT_LEARNING]:
             slot = self.slot.item(row)

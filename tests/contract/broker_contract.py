@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from stream_detector.adapters.memory import murmur2
-from stream_detector.ports import SinkError
+from stream_detector.ports import Position, SinkError
 from stream_detector.records import Message, Partition
 from tests.contract.reader import Reader, poll_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stream_detector.ports import Sink, Source
+    from stream_detector.ports import Rewindable, Sink
 
 
 class Broker(Protocol):
@@ -24,7 +24,7 @@ class Broker(Protocol):
 
     def group(self) -> str: ...
 
-    def source(self, topics: Sequence[str], group: str, start: str = "earliest") -> Source: ...
+    def source(self, topics: Sequence[str], group: str, start: str = "earliest") -> Rewindable: ...
 
     def sink(self) -> Sink: ...
 
@@ -162,6 +162,49 @@ class BrokerContract:
         poll_until(lambda: len(second.records) >= 2, second)
         assert first.values == []
         assert second.values == numbers(2, 3)
+
+    def test_a_group_without_a_position_says_where_it_begins(self, broker: Broker) -> None:
+        topic = broker.topic(1)
+        part = Partition(topic, 0)
+        broker.put(part, numbers(7))
+        for start, offset in (("earliest", 0), ("latest", 7)):
+            source = broker.source([topic], broker.group(), start)
+            reader = Reader(source, acknowledge=False)
+            poll_until(lambda: part in reader.owned, reader)  # noqa: B023
+            assert source.start(part) == (offset, None)
+
+    def test_the_metadata_of_a_commit_comes_back_with_the_next_assignment(
+        self, broker: Broker
+    ) -> None:
+        topic, group = broker.topic(1), broker.group()
+        part = Partition(topic, 0)
+        broker.put(part, numbers(7))
+        source = broker.source([topic], group)
+        first = Reader(source, acknowledge=False)
+        poll_until(lambda: len(first.records) == 7, first)
+        source.acknowledge({part: Position(4, "said")})
+        poll_until(lambda: source.committed().get(part) == Position(4, "said"), first)
+        source.acknowledge({part: Position(4, "said again")})
+        source.close()
+        other = broker.source([topic], group)
+        second = Reader(other, acknowledge=False)
+        poll_until(lambda: part in second.owned, second)
+        assert other.start(part) == (4, "said again")
+
+    def test_a_rewound_partition_is_read_again_from_there(self, broker: Broker) -> None:
+        topic = broker.topic(2)
+        parts = [Partition(topic, n) for n in range(2)]
+        for part in parts:
+            broker.put(part, numbers(20))
+        source = broker.source([topic], broker.group())
+        reader = Reader(source, acknowledge=False)
+        poll_until(lambda: len(reader.records) == 40, reader)
+        assert [source.at(part) for part in parts] == [20, 20]
+        assert source.rewind(parts[0], 5) == 5
+        assert source.at(parts[0]) == 5
+        poll_until(lambda: len(reader.records) == 55, reader)
+        assert reader.offsets == {parts[0]: [*range(20), *range(5, 20)], parts[1]: [*range(20)]}
+        assert source.at(parts[0]) == 20
 
     def test_keys_values_and_timestamps_survive_and_so_does_their_absence(
         self, broker: Broker

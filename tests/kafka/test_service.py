@@ -279,30 +279,54 @@ def test_the_service_says_what_a_replay_of_the_same_samples_says_and_shows_its_f
         assert "stopped, offsets committed" in service.output
 
 
-def test_a_service_that_is_stopped_halfway_goes_on_where_it_stopped(place: Place) -> None:
+def test_a_service_that_is_stopped_halfway_goes_on_as_if_it_had_not_been(place: Place) -> None:
     place.produce(samples())
     with place.service(limits={"max_batch": 8}) as first:
         until(lambda: first.value("records_total") > 1500, "some records to be read")
         assert first.terminate() == 0
         assert "Traceback" not in first.output
-    cut = place.committed()
-    done = sum(cut.values())
+    done = sum(place.committed().values())
     assert 1500 < done < place.count  # it had not come to the end
-    records = place.records()
-    ids = place.event_ids()
-    before = place.replay("before", *(records[n][: cut[n]] for n in range(4)))
-    assert sorted(ids) == sorted(before)
-    assert ids
 
     with place.service() as second:
         until(lambda: second.value("records_total") == place.count - done, "the rest to be read")
         until(lambda: second.value("consumer_lag_records") == 0, "the lag to be gone")
         assert second.value("samples_total") == place.count - done
+        assert second.value("replayed_records_total") == done
+        assert second.value("restores_total", outcome="exact") == 4
         assert second.terminate() == 0
     assert place.committed() == place.ends()
-    # The state was lost with the process, so the rest reads as if it were all there is.
-    after = place.replay("after", *(records[n][cut[n] :] for n in range(4)))
-    assert sorted(place.event_ids()) == sorted(ids + after)
+    assert sorted(place.event_ids()) == sorted(place.replay("all", *place.records().values()))
+
+
+def test_a_service_that_is_killed_again_and_again_loses_no_event_and_makes_up_none(
+    place: Place,
+) -> None:
+    place.produce(samples())
+    settings = {
+        "limits": {"max_batch": 8},
+        "snapshots": {"url": str(place.folder / "snapshots"), "every": "200ms"},
+    }
+    restored = dict.fromkeys(("new", "exact", "older", "partial", "bounded"), 0.0)
+    for share in (0.2, 0.4, 0.6):
+        with place.service(**settings) as service:
+            until(lambda: sum(place.committed().values()) > share * place.count, "commits")  # noqa: B023
+            for outcome in restored:
+                restored[outcome] += service.value("restores_total", outcome=outcome)
+            service.process.kill()
+    assert restored["new"] == 4
+    assert restored["exact"] >= 1
+    assert restored["older"] == restored["partial"] == restored["bounded"] == 0
+
+    with place.service(**settings) as last:
+        until(lambda: sum(place.committed().values()) == place.count, "the rest to be read")
+        assert last.value("restores_total", outcome="exact") == 4
+        assert 0 < last.value("replayed_records_total") < 0.6 * place.count
+        assert last.value("snapshots_total", outcome="written") > 0
+        assert last.terminate() == 0
+    assert set(place.event_ids()) == set(place.replay("all", *place.records().values()))
+    files = list((place.folder / "snapshots").rglob("*.npz"))
+    assert 8 <= len(files) <= 16
 
 
 def test_new_models_are_served_and_broken_ones_refused_while_no_sample_is_skipped(

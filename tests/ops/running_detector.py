@@ -55,7 +55,7 @@ def running_detector() -> Iterator[str]:
             broker.create_topic(topic, 4)
         stop = threading.Event()
         source, sink = broker.source(["sensors"], "ops", start="earliest"), broker.sink()
-        ends = Ends(source, sink, 4)
+        ends = Ends(source, sink, {"sensors": 4})
         service = threading.Thread(
             target=serve, args=(config, stop.is_set, lambda _: ends), name="service"
         )

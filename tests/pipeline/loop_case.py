@@ -19,11 +19,12 @@ from stream_detector.formats.json import JsonDecoder
 from tests.fakes import model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from stream_detector.ports import Model, ModelFeed, NormalStore, Progress, Sink
+    from stream_detector.keeper import Keeping
+    from stream_detector.ports import Model, ModelFeed, NormalStore, Progress, Rewindable, Sink
     from stream_detector.records import Message, Partition
 
 TOPIC, GROUP_ID, EVENTS, LETTERS = "sensors", "detector", "events", "letters"
@@ -114,9 +115,15 @@ class Case:
         max_samples: int = 10_000,
         clock: StillClock | None = None,
         tick_every: float | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self.broker = broker or MemoryBroker(partitions)
-        self.source = self.broker.source([TOPIC], GROUP_ID, start="earliest", finite=finite)
+        self.source: Rewindable = (
+            keeping.source
+            if keeping
+            else self.broker.source([TOPIC], GROUP_ID, start="earliest", finite=finite)
+        )
+        self.crash: Callable[[], None] = self.source.close
         self.telemetry = Recorder()
         self.clock = clock or StillClock()
         self.engine = Engine("plant", policy or Policy())
@@ -143,6 +150,7 @@ class Case:
             clock=self.clock,
             feed=feed,
             store=store,
+            keeping=keeping,
         )
         for group, served in (models or {"g": model(known=KNOWN)}).items():
             assert self.loop.serve(group, served)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stream_detector.bundle import Transform
@@ -140,6 +140,16 @@ def fresh(
     jitter=st.sampled_from([0, STEP // 2, STEP]),
     policy=st.sampled_from(POLICIES),
     cuts=st.lists(st.integers(1, 2500), max_size=60),
+)
+@example(  # a series that starts anew, for good, in the middle of a batch
+    seed=0,
+    features=1,
+    scales=(1,),
+    smoothing=(1, "mean"),
+    transforms=CHAINS[3],
+    jitter=0,
+    policy=POLICY,
+    cuts=[1206],
 )
 def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state(
     seed: int,

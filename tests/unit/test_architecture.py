@@ -23,7 +23,10 @@ MAX_LINES = 400
 
 COMPOSITION_ROOTS = ("stream_detector.cli", "stream_detector.commands", "trainer.cli")
 CORE = ("stream_detector.core", "stream_detector.records")
-APP = tuple(f"stream_detector.{name}" for name in ("app", "inputs", "rekeying", "ticking"))
+APP = tuple(
+    f"stream_detector.{name}"
+    for name in ("app", "inputs", "keeper", "rekeying", "restore", "ticking")
+)
 FOR_ADAPTERS = (
     "stream_detector.core",  # but never its engine
     "stream_detector.records",
@@ -33,12 +36,13 @@ FOR_ADAPTERS = (
     "stream_detector.formats",
 )
 FOR_THE_APP = (*FOR_ADAPTERS, *APP)
-FOR_THE_TRAINER = (*FOR_ADAPTERS, "stream_detector.app", "trainer")
+FOR_THE_TRAINER = (*FOR_ADAPTERS, *APP, "trainer")
 
 HOMES = {
     "kafka": ("stream_detector.adapters.kafka",),
     "prometheus_client": ("stream_detector.adapters.prometheus",),
-    "pyarrow": ("stream_detector.formats.tables.parquet", "stream_detector.adapters.store"),
+    "pyarrow": ("stream_detector.formats.tables.parquet", "stream_detector.adapters.store",
+                "stream_detector.adapters.snapshots.remote"),
     "torch": ("stream_detector.adapters.torch_scorer", "trainer"),
     "matplotlib": ("trainer.pictures", "trainer.promise.picture"),
     "sklearn": ("trainer",),
@@ -290,12 +294,13 @@ def test_each_third_party_client_is_known_in_its_own_place_only() -> None:
 
 def test_the_detector_does_not_need_what_only_an_extra_installs() -> None:
     """pyarrow comes with the extra `store`: it is imported where it is used, or not at all."""
+    users = ("stream_detector.adapters.store", "stream_detector.adapters.snapshots.remote")
     broken = [
         each
         for each in ALL
-        if inside(each.name, "pyarrow", "stream_detector.adapters.store")
+        if inside(each.name, "pyarrow", *users)
         and not each.lazily
-        and not inside(each.module, "stream_detector.adapters.store")
+        and not inside(each.module, *users)
     ]
     assert not broken, listed(broken)
 

@@ -145,6 +145,25 @@ def test_a_missing_or_damaged_bundle_is_one_line_and_code_1(
     assert registry.exists()
 
 
+def test_snapshots_that_cannot_be_written_are_found(
+    registry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    settings = USUAL | {"model": {"registry": str(registry)}}
+    for url, code in ((str(tmp_path / "file" / "x"), 1), ("nosuch://bucket", 2)):
+        assert check(tmp_path, settings | {"snapshots": {"url": url}}, "--offline") == code
+        assert "snapshots.url" in one_line(capsys)
+
+
+def test_it_says_that_a_local_path_of_snapshots_serves_one_worker(
+    registry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = USUAL | {"model": {"registry": str(registry)}}
+    for url, words in ((str(tmp_path / "new"), "it serves one worker"), (None, "snapshots: none")):
+        assert check(tmp_path, settings | {"snapshots": {"url": url}}, "--offline") == 0
+        assert words in capsys.readouterr().out
+
+
 def test_a_store_that_cannot_be_written_is_found(
     registry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from stream_detector.adapters.prometheus import SCORE_EDGES, PrometheusTelemetry
 from stream_detector.adapters.prometheus.histogram import BulkHistogram
-from stream_detector.ports import Odd, Progress
+from stream_detector.ports import Odd, Progress, Restored, Saved
 from stream_detector.records import (
     AnomalyEvent,
     Kind,
@@ -284,6 +284,27 @@ def test_an_accept_header_that_makes_no_sense_gets_the_plain_format(
         kind, body = telemetry.exposition(accept)
         assert kind.startswith("text/plain"), accept
         assert b"stream_detector_turns_total" in body
+
+
+def test_restores_and_snapshots_are_counted_by_outcome(telemetry: PrometheusTelemetry) -> None:
+    telemetry.turn(
+        Progress(
+            restoring=3,
+            replayed=120,
+            restored=[Restored("exact", 120, 0.5), Restored("bounded", 0, 2.0)],
+            saved=[Saved("written", 0.2, 4096), Saved("failed", 0.1, 0)],
+        )
+    )
+    value = telemetry.registry.get_sample_value
+    for outcome, count in {"new": 0, "exact": 1, "older": 0, "partial": 0, "bounded": 1}.items():
+        assert value(PREFIX + "restores_total", {"outcome": outcome}) == count
+    for outcome in ("written", "failed"):
+        assert value(PREFIX + "snapshots_total", {"outcome": outcome}) == 1
+    assert value(PREFIX + "partitions_restoring") == 3
+    assert value(PREFIX + "replayed_records_total") == 120
+    assert value(PREFIX + "restore_seconds_sum") == 2.5
+    assert value(PREFIX + "snapshot_seconds_count") == 2
+    assert value(PREFIX + "snapshot_bytes") == 4096
 
 
 def test_process_metrics_come_with_the_default_telemetry() -> None:

@@ -53,6 +53,10 @@ class Commits:
         """All that is acknowledged and not known to be committed."""
         return self._sent | self._open
 
+    def done(self) -> dict[Partition, Position]:
+        """What is known to be committed."""
+        return dict(self._done)
+
     def forget(self, partitions: Iterable[Partition]) -> dict[Partition, Position]:
         """Remove partitions that go to another owner; returns what is uncommitted of them."""
         uncommitted = {}

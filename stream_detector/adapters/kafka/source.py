@@ -29,7 +29,7 @@ from stream_detector.adapters.kafka.client import explain, heals, options
 from stream_detector.adapters.kafka.commits import Commits
 from stream_detector.adapters.kafka.joining import keep_finished_joins
 from stream_detector.config import milliseconds
-from stream_detector.ports import Polled, Position, SourceError
+from stream_detector.ports import Polled, Position, SourceError, Start
 from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ DRAINED_MS = 2_000
 
 
 class KafkaSource:
-    """ports.Source on a Kafka consumer group.
+    """ports.Rewindable on a Kafka consumer group.
 
     Partitions move one by one (cooperative rebalancing): those that stay keep their state. A
     partition that was lost and came back within one poll is both in `revoked` and in `assigned`.
@@ -80,6 +80,7 @@ class KafkaSource:
         self._fatal: KafkaError | None = None
         self._owned: set[Partition] = set()
         self._next: dict[Partition, int] = {}
+        self._begun: dict[Partition, int] = {}  # where the group had no position
         self._changes: deque[tuple[str, frozenset[Partition]]] = deque()
         self._missing_topic_after = missing_topic_after
         self._missing_since: float | None = None
@@ -144,6 +145,43 @@ class KafkaSource:
             if end is not None:
                 lags[partition] = max(0, end - position)
         return lags
+
+    def start(self, partition: Partition) -> Start | None:
+        if partition in self._begun:
+            return Start(self._begun[partition], None)
+        place = TopicPartition(*partition)
+        try:
+            found = self._consumer.committed(place, metadata=True, timeout_ms=CLOSE_MS)
+            if found is None:
+                self._begin([place])
+                return Start(self._begun[partition], None)
+        except KafkaError as error:
+            self._ask_again(partition, error)
+            return None
+        return Start(found.offset, found.metadata or "")
+
+    def rewind(self, partition: Partition, offset: int) -> int | None:
+        place = TopicPartition(*partition)
+        if place not in self._consumer.assignment():
+            return None  # the next poll says that it is gone
+        try:
+            oldest = self._offsets([place], "earliest")[place]
+        except KafkaError as error:
+            self._ask_again(partition, error)
+            return None
+        self._seek(place, max(offset, oldest))
+        return self._next[partition]
+
+    def at(self, partition: Partition) -> int:
+        return self._next.get(partition, -1)
+
+    def committed(self) -> Mapping[Partition, Position]:
+        return self._commits.done()
+
+    def _ask_again(self, partition: Partition, error: KafkaError) -> None:
+        if not heals(error):
+            raise SourceError(explain(self._kafka, error)) from error
+        log.warning("%s: the brokers will be asked again: %s", _name(partition), error)
 
     def close(self) -> None:
         if self._closed:
@@ -211,6 +249,7 @@ class KafkaSource:
         found |= self._offsets(later, "earliest") if later else {}
         for place, offset in found.items():
             self._seek(place, offset)
+            self._begun[Partition(*place)] = offset
             # Committed even if nothing is ever read: `latest` means latest at the first start.
             self._commits.note({Partition(*place): Position(offset)})
 
@@ -335,6 +374,7 @@ class KafkaSource:
     def _release(self, partitions: frozenset[Partition]) -> dict[Partition, Position]:
         for partition in partitions:
             self._next.pop(partition, None)
+            self._begun.pop(partition, None)
         return self._commits.forget(partitions)
 
 
@@ -382,4 +422,5 @@ def _offsets(positions: Mapping[Partition, Position]) -> dict[Any, Any]:
 
 
 def _name(place: Any) -> str:
-    return f"{place.topic}[{place.partition}]"
+    topic, number = place
+    return f"{topic}[{number}]"

@@ -5,5 +5,6 @@ from __future__ import annotations
 from stream_detector.adapters.memory.broker import MemoryBroker, MemorySink
 from stream_detector.adapters.memory.group import MemorySource
 from stream_detector.adapters.memory.partitioner import murmur2
+from stream_detector.adapters.memory.snapshots import MemorySnapshots
 
-__all__ = ["MemoryBroker", "MemorySink", "MemorySource", "murmur2"]
+__all__ = ["MemoryBroker", "MemorySink", "MemorySnapshots", "MemorySource", "murmur2"]

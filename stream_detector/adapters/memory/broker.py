@@ -42,6 +42,7 @@ class MemoryBroker:
         self._partitioner = Partitioner()
         self._groups: dict[str, Group] = {}
         self._failing: dict[str, str] = {}
+        self._oldest: dict[Partition, int] = {}
         self.changed = threading.Condition()  # reentrant; guards everything; told of every change
 
     def create_topic(self, topic: str, partitions: int) -> None:
@@ -136,6 +137,15 @@ class MemoryBroker:
         if logs is None:
             logs = self._topics[topic] = [[] for _ in range(self._default_partitions)]
         return logs
+
+    def trim(self, partition: Partition, offset: int) -> None:
+        """Delete the records below an offset, as retention does."""
+        with self.changed:
+            self._oldest[partition] = max(offset, self.oldest(partition))
+
+    def oldest(self, partition: Partition) -> int:
+        """Offset of the oldest record that is left. For whoever holds `changed`."""
+        return self._oldest.get(partition, 0)
 
     def refusal(self, message: Message) -> str | None:
         """Why this message cannot be delivered now."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from stream_detector.ports import Polled, Position, SourceError
+from stream_detector.ports import Polled, Position, SourceError, Start
 from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Logs(Protocol):
     changed: threading.Condition
 
     def logs(self, topic: str) -> list[list[Entry]]: ...
+
+    def oldest(self, partition: Partition) -> int: ...
 
 
 class Group:
@@ -76,7 +78,7 @@ class Group:
 
 
 class MemorySource:
-    """ports.Source: one member of a group. Commits at its next poll, when handing over, on close.
+    """ports.Rewindable: a member of a group. Commits at its next poll, when handing over, on close.
 
     Joins with its first poll. Where the group has no position it begins at `start`, earliest or
     latest, and commits that.
@@ -93,6 +95,7 @@ class MemorySource:
         self._joined = False
         self._closed = False
         self._next: dict[Partition, int] = {}
+        self._new: dict[Partition, int] = {}  # where the group had no position
         self._acknowledged: dict[Partition, Position] = {}
 
     def poll(self, timeout: float, max_records: int) -> Polled:
@@ -133,6 +136,24 @@ class MemorySource:
     def lag(self) -> Mapping[Partition, int]:
         with self._broker.changed:
             return {p: len(self._log(p)) - at for p, at in self._next.items()}
+
+    def start(self, partition: Partition) -> Start | None:
+        with self._broker.changed:
+            if partition in self._new:
+                return Start(self._new[partition], None)
+            return Start(*self._group.committed[partition])
+
+    def rewind(self, partition: Partition, offset: int) -> int | None:
+        with self._broker.changed:
+            self._next[partition] = max(offset, self._broker.oldest(partition))
+            return self._next[partition]
+
+    def at(self, partition: Partition) -> int:
+        return self._next[partition]
+
+    def committed(self) -> Mapping[Partition, Position]:
+        with self._broker.changed:
+            return {p: self._group.committed[p] for p in self._next}
 
     def close(self) -> None:
         with self._broker.changed:
@@ -176,6 +197,9 @@ class MemorySource:
             if position is None:
                 position = Position(0 if self._start == "earliest" else len(self._log(partition)))
                 self._group.committed[partition] = position
+                self._new[partition] = position.offset
+            else:
+                self._new.pop(partition, None)
             self._next[partition] = position.offset
         return frozenset(mine)
 
@@ -183,7 +207,7 @@ class MemorySource:
         """The next records; partitions take turns at being first."""
         records: list[Record] = []
         for partition in list(self._next):
-            at = self._next.pop(partition)
+            at = max(self._next.pop(partition), self._broker.oldest(partition))
             found = self._log(partition)[at : at + max_records - len(records)]
             self._next[partition] = at + len(found)
             topic, number = partition

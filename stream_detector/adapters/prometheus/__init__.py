@@ -46,6 +46,9 @@ STAGE_EDGES: Final = (
 )
 """10 us to 1 min."""
 
+SLOW_EDGES: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""10 ms to 5 min."""
+
 LATENCY_EDGES: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
     *(300.0, 900.0, 3600.0),
@@ -55,6 +58,7 @@ LATENCY_EDGES: Final = (
 OUTCOMES: Final = tuple(outcome.name.lower() for outcome in Outcome)
 STAGES: Final = (
     "poll",
+    "restore",
     "decode",
     "assemble",
     "engine",
@@ -63,10 +67,13 @@ STAGES: Final = (
     "publish",
     "store",
     "acknowledge",
+    "snapshot",
 )
 """As the loop names them; `engine` is without the time in the model, which is `score`."""
 RELOADS: Final = ("swapped", "refused", "incompatible", "absent")
 STATES: Final = tuple(state.value for state in Maturity)
+RESTORES: Final = ("new", "exact", "older", "partial", "bounded")
+SAVES: Final = ("written", "failed")
 OBJECTIONS: Final = ("direction", "deviation")
 OTHER: Final = "other"
 """Label value for what is not in its closed set: visible, and still bounded."""
@@ -224,6 +231,46 @@ class Catalogue:
             registry=registry,
         )
 
+        # State over restarts: `partial` and `bounded` are not quite what it was, see the log.
+        self.restores: Final = Counter(
+            "stream_detector_restores_total",
+            "Partitions whose state was restored, by how much of it could be had again.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.restore_seconds: Final = Histogram(
+            "stream_detector_restore_seconds",
+            "Time from the assignment's turn to the state of a partition in place.",
+            buckets=SLOW_EDGES,
+            registry=registry,
+        )
+        self.partitions_restoring: Final = Gauge(
+            "stream_detector_partitions_restoring",
+            "Partitions whose state is not in place yet.",
+            registry=registry,
+        )
+        self.replayed: Final = Counter(
+            "stream_detector_replayed_records_total",
+            "Records read again to restore state.",
+            registry=registry,
+        )
+        # What the loop itself spends on one is `stage_seconds{stage="snapshot"}`.
+        self.snapshots: Final = Counter(
+            "stream_detector_snapshots_total",
+            "Snapshots of a partition, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.snapshot_seconds: Final = Histogram(
+            "stream_detector_snapshot_seconds",
+            "Time from the copy of a partition's state to the durable file.",
+            buckets=SLOW_EDGES,
+            registry=registry,
+        )
+        self.snapshot_bytes: Final = Gauge(
+            "stream_detector_snapshot_bytes", "Size of the newest snapshot.", registry=registry
+        )
+
         for stage in STAGES:
             self.stage_seconds.labels(stage)
         for outcome in OUTCOMES:
@@ -240,6 +287,10 @@ class Catalogue:
             self.series.labels(state)
         for outcome in RELOADS:
             self.model_reloads.labels(outcome)
+        for outcome in RESTORES:
+            self.restores.labels(outcome)
+        for outcome in SAVES:
+            self.snapshots.labels(outcome)
 
     def declare_topics(self, topics: Iterable[str]) -> None:
         """Show the metrics of the input topics from now on."""
@@ -309,8 +360,23 @@ class PrometheusTelemetry:
             for state, count in progress.series.items():
                 metrics.series.labels(state).set(count)
             self._states |= progress.series.keys()
+        self._keeping(progress)
         if progress.event_time_lag is not None:
             self._newest = self._now() - progress.event_time_lag
+
+    def _keeping(self, progress: Progress) -> None:
+        """What was done so that state survives restarts."""
+        metrics = self.metrics
+        metrics.partitions_restoring.set(progress.restoring)
+        metrics.replayed.inc(progress.replayed)
+        for restored in progress.restored:
+            metrics.restores.labels(_closed(restored.outcome, RESTORES)).inc()
+            metrics.restore_seconds.observe(restored.seconds)
+        for saved in progress.saved:
+            metrics.snapshots.labels(_closed(saved.outcome, SAVES)).inc()
+            metrics.snapshot_seconds.observe(saved.seconds)
+            if saved.size:
+                metrics.snapshot_bytes.set(saved.size)
 
     def lag(self, lag: Mapping[Partition, int]) -> None:
         """Takes the place of what was known before: partitions that left have no lag any more."""

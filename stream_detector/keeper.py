@@ -1,0 +1,298 @@
+"""Keeps state over restarts: restores what is assigned, takes snapshots, words the commits.
+
+Everything happens between two polls of the loop, piece by piece; only making bytes of a copy and
+writing them is left to another thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from stream_detector.core.packing import pack
+from stream_detector.formats import checkpoint, snapshots
+from stream_detector.formats.snapshots import GroupState, Snapshot
+from stream_detector.ports import Position, Restored, Saved, SnapshotError
+from stream_detector.records import Partition
+from stream_detector.restore import Restorer, Track
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Executor, Future
+
+    from stream_detector.core.engine import Engine
+    from stream_detector.core.groups import Groups
+    from stream_detector.core.packing import Copy
+    from stream_detector.ports import Clock, ModelLibrary, Polled, Rewindable, SnapshotStore
+    from stream_detector.records import Record
+    from stream_detector.restore import Decoder, Replay
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a loop needs to keep its state over restarts."""
+
+    source: Rewindable
+    cfg: str = ""  # digest of the configuration that shapes state
+    parts: Mapping[str, int] = field(default_factory=dict)  # input topic -> partitions
+    max_replay: int = 100_000  # records of a partition, where no snapshot can be used
+    library: ModelLibrary | None = None
+    store: SnapshotStore | None = None
+    writer: Executor | None = None  # writes snapshots; none are taken without
+    every: float = 300.0  # s between two snapshots of a partition
+    keep: int = 2  # generations
+
+
+@dataclass(slots=True)
+class News:
+    """What happened since the last turn."""
+
+    replayed: int = 0
+    restored: list[Restored] = field(default_factory=list)
+    saved: list[Saved] = field(default_factory=list)
+
+
+class _Written(NamedTuple):
+    name: str | None  # None: not written
+    size: int
+    detail: str
+
+
+class _UnderWay(NamedTuple):
+    track: Track
+    partition: Partition
+    offset: int
+    began: float
+    future: Future[_Written]
+
+
+class Keeper:
+    """All calls come from the loop's thread."""
+
+    def __init__(
+        self, keeping: Keeping, engine: Engine, decoder: Decoder, groups: Groups, clock: Clock
+    ) -> None:
+        self._keeping = keeping
+        self._source = keeping.source
+        self._engine = engine
+        self._clock = clock
+        self._restorer = Restorer(
+            source=keeping.source,
+            engine=engine,
+            decoder=decoder,
+            groups=groups,
+            clock=clock,
+            cfg=keeping.cfg,
+            max_replay=keeping.max_replay,
+            store=keeping.store,
+            library=keeping.library,
+        )
+        self._waiting: deque[Partition] = deque()
+        self._replays: dict[Partition, Replay] = {}
+        self._tracks: dict[Partition, Track] = {}
+        self._changed: set[Partition] = set()
+        self._under_way: _UnderWay | None = None
+        self._news = News()
+        self.busy = False
+        """Records were, or may have been, set aside at the last turn: there are more to read."""
+
+    @property
+    def restoring(self) -> int:
+        """Partitions whose state is not in place yet."""
+        return len(self._waiting) + len(self._replays)
+
+    def take(self, polled: Polled) -> Sequence[Record]:
+        """Go on restoring; the records that are to be dealt with now."""
+        for partition in (*polled.revoked, *polled.assigned):
+            self._forget(partition)
+        self._waiting += sorted(polled.assigned)
+        self.busy = self.restoring > 0
+        if not self.busy:
+            return polled.records
+        live = []
+        below: defaultdict[Partition, list[Record]] = defaultdict(list)
+        for record in polled.records:
+            partition = Partition(record.topic, record.partition)
+            replay = self._replays.get(partition)
+            if replay is not None and record.offset < replay.until:
+                below[partition].append(record)
+            elif partition in self._tracks or replay is not None:
+                live.append(record)  # others come again, when their partition is rewound
+        for partition, replay in list(self._replays.items()):
+            self._restorer.feed(replay, below[partition])
+            self._news.replayed += len(below[partition])
+            self._finish_if_done(replay)
+        self._begin_next()
+        if not self.restoring:
+            self._restorer.rest()
+        return live
+
+    def swapped(self, group: str, version: str) -> None:
+        """Another model serves the group from the next record on."""
+        for partition, track in self._tracks.items():
+            track.models.setdefault(group, []).append((track.at, version))
+            self._reword(partition)
+
+    def position(self, partition: Partition, offset: int) -> Position:
+        """What to commit when everything below the offset is dealt with."""
+        track = self._tracks[partition]
+        if not track.metadata:
+            said = checkpoint.Checkpoint(
+                replay_from=track.replay_from,
+                snapshots=track.snapshots,
+                cfg=self._keeping.cfg,
+                parts=self._keeping.parts.get(partition.topic, 0),
+                models=track.models,
+            )
+            track.metadata = checkpoint.encode(said)
+        return Position(offset, track.metadata)
+
+    def advanced(self, offsets: Iterable[tuple[Partition, int]]) -> dict[Partition, int]:
+        """Everything below these offsets is processed; what to acknowledge for another reason."""
+        for partition, offset in offsets:
+            self._tracks[partition].at = offset
+        changed, self._changed = self._changed, set()
+        return {partition: self._tracks[partition].at for partition in changed}
+
+    def save(self) -> None:
+        """Take the next snapshot that is due, and see to the one that is being written."""
+        if self._keeping.store is None or self._keeping.writer is None:
+            return
+        if self._under_way is not None and self._under_way.future.done():
+            self._written(self._under_way)
+            self._under_way = None
+        if self._under_way is None:
+            self._prune()
+            self._copy_next()
+
+    def news(self) -> News:
+        news, self._news = self._news, News()
+        return news
+
+    def _forget(self, partition: Partition) -> None:
+        self._tracks.pop(partition, None)
+        self._replays.pop(partition, None)
+        self._changed.discard(partition)
+        if partition in self._waiting:
+            self._waiting.remove(partition)
+
+    def _begin_next(self) -> None:
+        """Begin with waiting partitions, up to one that takes its time."""
+        for _ in range(len(self._waiting)):
+            partition = self._waiting.popleft()
+            start = self._source.start(partition)
+            replay = None if start is None else self._restorer.begin(partition, start)
+            if replay is None:
+                self._waiting.append(partition)
+                return
+            self._replays[partition] = replay
+            self._finish_if_done(replay)
+            if replay.track.snapshots:
+                return
+
+    def _finish_if_done(self, replay: Replay) -> None:
+        if not self._restorer.done(replay):
+            return
+        partition = replay.partition
+        del self._replays[partition]
+        self._news.restored.append(self._restorer.finish(replay))
+        track = self._tracks[partition] = replay.track
+        track.prunable = True
+        # Staggered: partitions that came together are not all due at once.
+        share = (partition.number % 16 + 1) / 16
+        track.due = self._clock.monotonic() + self._keeping.every * share
+        self._reword(partition)
+
+    def _reword(self, partition: Partition) -> None:
+        track = self._tracks[partition]
+        track.metadata = ""
+        self._changed.add(partition)
+        position = self.position(partition, track.at)
+        if len(position.metadata) > checkpoint.CROWDED:
+            track.due = 0.0
+
+    def _copy_next(self) -> None:
+        now = self._clock.monotonic()
+        due = [
+            (track.due, partition)
+            for partition, track in self._tracks.items()
+            if track.due <= now and (track.at > track.replay_from or not track.snapshots)
+        ]
+        if not due:
+            return
+        _, partition = min(due)
+        track = self._tracks[partition]
+        track.due = now + self._keeping.every
+        copies = {
+            group: (self._engine.version(group), self._engine.layout(group), copied)
+            for group, copied in self._engine.copy(partition).items()
+        }
+        assert self._keeping.writer is not None  # else nothing is saved
+        future = self._keeping.writer.submit(self._write, partition, track.at, copies)
+        self._under_way = _UnderWay(track, partition, track.at, now, future)
+
+    def _write(
+        self, partition: Partition, offset: int, copies: dict[str, tuple[str, str, Copy]]
+    ) -> _Written:
+        """On the writer's thread."""
+        assert self._keeping.store is not None  # else nothing is saved
+        groups = {
+            group: GroupState(version, layout, pack(copied))
+            for group, (version, layout, copied) in copies.items()
+        }
+        try:
+            name, data = snapshots.encode(Snapshot(self._keeping.cfg, groups), offset)
+            self._keeping.store.write(partition, name, data)
+        except (SnapshotError, MemoryError) as error:
+            return _Written(None, 0, str(error) or "not enough memory")
+        return _Written(name, len(data), "")
+
+    def _written(self, under_way: _UnderWay) -> None:
+        track, partition, offset, began, future = under_way
+        problem = future.exception()
+        found = future.result() if problem is None else _Written(None, 0, repr(problem))
+        seconds = self._clock.monotonic() - began
+        self._news.saved.append(Saved("written" if found.name else "failed", seconds, found.size))
+        if found.name is None:
+            _log.error("no snapshot of %s[%d]: %s", *partition, found.detail)
+            return
+        if self._tracks.get(partition) is not track:
+            return  # it has moved away meanwhile; its new owner does without
+        others = [name for name in track.snapshots if name != found.name]
+        track.snapshots = [found.name, *others][: self._keeping.keep]
+        track.replay_from = offset
+        oldest = snapshots.offset_of(track.snapshots[-1]) or 0
+        for group, served in track.models.items():
+            before = [entry for entry in served if entry[0] <= oldest][-1:]
+            track.models[group] = before + [entry for entry in served if entry[0] > oldest]
+        track.prunable = True
+        self._reword(partition)
+
+    def _prune(self) -> None:
+        """Delete what no commit names any more, once it is known that none does."""
+        committed = self._source.committed()
+        for partition, track in self._tracks.items():
+            at = committed.get(partition)
+            if not track.prunable or not track.snapshots or at is None:
+                continue
+            if at.metadata != track.metadata:
+                continue
+            track.prunable = False
+            assert self._keeping.writer is not None  # else nothing is saved
+            self._keeping.writer.submit(self._delete_older, partition, track.snapshots[-1])
+
+    def _delete_older(self, partition: Partition, oldest: str) -> None:
+        """On the writer's thread. Newer files stay: another owner may have written them."""
+        assert self._keeping.store is not None  # else nothing is saved
+        limit = snapshots.offset_of(oldest) or 0
+        try:
+            for name in self._keeping.store.names(partition):
+                offset = snapshots.offset_of(name)
+                if offset is not None and offset < limit:
+                    self._keeping.store.delete(partition, name)
+        except SnapshotError as error:
+            _log.warning("older snapshots of %s[%d] stay: %s", *partition, error)
