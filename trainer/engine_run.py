@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.engine import Detail
+    from stream_detector.core.detail import Detail
     from stream_detector.core.policy import Policy
     from stream_detector.ports import Model
     from stream_detector.records import AnomalyEvent, Verdicts

@@ -16,6 +16,7 @@ from stream_detector.core import alarms
 from stream_detector.core import levels as lv
 from stream_detector.core.calibration import MATURE
 from stream_detector.core.clock import FOREVER, NEVER
+from stream_detector.core.detail import Detail, detail_of
 from stream_detector.core.episodes import Samples, Tracker, Who
 from stream_detector.core.episodes.gates import is_logarithmic
 from stream_detector.core.intake import Intake
@@ -40,19 +41,6 @@ if TYPE_CHECKING:
     from stream_detector.records import AnomalyEvent, Batch
 
 Key = tuple[str, Partition]
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """What lies behind the verdicts of some samples of one batch; m samples, F features."""
-
-    batch: Batch
-    place: NDArray[np.int64]  # [m] of each sample in the batch
-    score: NDArray[np.float32]  # [m] fused; NaN before the first
-    threshold: NDArray[np.float64]  # [m] level at which its series raises an alarm
-    observed: NDArray[np.float64]  # [m, F] as sent, or of the bucket; NaN where it made no step
-    expected: NDArray[np.float64]  # [m, F] in its place; NaN where the finest scale had no window
-    contribution: NDArray[np.float64]  # [m, F] NaN likewise
 
 
 @dataclass(slots=True)
@@ -297,7 +285,7 @@ class Engine:
         slab.score[segments.row] = score_now[segments.last]
         slab.threshold[segments.row] = threshold[segments.last]
         if self._detailed:
-            result.details.append(_detail(piece, samples))
+            result.details.append(detail_of(piece, samples))
         moves = job.tracker.run(admitted, samples)
         for row, sample in moves.relearn.items():
             counted = fused[(row_of == row) & (steps.sample[some] <= sample)]
@@ -392,25 +380,6 @@ class Engine:
         if not len(left):
             return None
         return self._intake.take_in(job, piece.place[left], piece.arrivals.take(left))
-
-
-def _detail(piece: Piece, samples: Samples) -> Detail:
-    slab, steps = piece.job.slab, samples.steps
-    anchor = slab.anchor[steps.segments.row[steps.segments.of]]  # [s, F]
-    windows, contribution, expected = samples.windows[slab.scales[0]]
-    of_step = np.full((3, *anchor.shape), np.nan)
-    of_step[0] = steps.stages[0]
-    of_step[1, windows.step] = slab.transforms.expected(
-        [stage[windows.step] for stage in steps.stages],
-        steps.since[windows.step, None],
-        anchor[windows.step] + expected,
-    )
-    of_step[2, windows.step] = contribution
-    completing = samples.step >= 0
-    of_sample = np.full((3, len(samples.at), anchor.shape[1]), np.nan)
-    of_sample[:, completing] = of_step[:, samples.step[completing]]
-    threshold = samples.threshold.astype(np.float64)
-    return Detail(piece.job.batch, piece.place[samples.at], samples.score, threshold, *of_sample)
 
 
 def _seen_before(

@@ -388,7 +388,7 @@ def test_each_turn_tells_how_much_came_how_long_it_took_and_how_far_behind_it_is
 
 
 def test_stages_are_those_that_the_metrics_know() -> None:
-    from stream_detector.adapters.prometheus import STAGES  # noqa: PLC0415 - only here
+    from stream_detector.adapters.prometheus.catalogue import STAGES  # noqa: PLC0415 - only here
 
     class Store:
         def record(self, verdicts: Verdicts) -> None: ...

@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from typer.main import get_command
 
-from stream_detector.adapters.prometheus import Catalogue
+from stream_detector.adapters.prometheus.catalogue import Catalogue
 from stream_detector.cli import app as detector
 from stream_detector.config import (
     DetectorConfig,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from kafka import KafkaConsumer, KafkaProducer, errors
 
 from stream_detector import config
-from stream_detector.adapters.kafka.client import explain, heals, options
+from stream_detector.adapters.kafka.client import consumer_options, explain, heals, options
 from stream_detector.adapters.kafka.sink import producer_options
-from stream_detector.adapters.kafka.source import consumer_options
 
 SECURE = config.Kafka(
     bootstrap_servers=["a:9093", "b:9093"],

@@ -76,7 +76,7 @@ def test_snapshots_are_taken_only_where_there_is_a_place_for_them(tmp_path: Path
         assert some.writer is not None
         assert some.writer.submit(lambda: 5).result() == 5
     with ExitStack() as stack, pytest.raises(ConfigError, match=r"snapshots\.url: no://x"):
-        keeping(config("snapshots: {url: 'no://x'}"), source, 4, library, stack)
+        keeping(config("snapshots: {url: 'no://x'}"), source, {}, library, stack)
 
 
 def test_a_version_that_is_gone_or_broken_is_none(

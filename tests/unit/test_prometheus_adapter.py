@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from stream_detector.adapters.prometheus import SCORE_EDGES, PrometheusTelemetry
+from stream_detector.adapters.prometheus import PrometheusTelemetry
+from stream_detector.adapters.prometheus.catalogue import SCORE_EDGES
 from stream_detector.adapters.prometheus.histogram import BulkHistogram
 from stream_detector.ports import Odd, Progress, Restored, Saved
 from stream_detector.records import (

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kafka import errors
+from kafka import TopicPartition, errors
+from kafka.structs import OffsetAndMetadata
+
+from stream_detector.config import milliseconds
+from stream_detector.records import Partition
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from stream_detector import config
+    from stream_detector.ports import Position
 
 BOOTSTRAP_MS = 30_000
 CLIENT_ID = "stream-detector"
@@ -81,3 +88,37 @@ def explain(kafka: config.Kafka, error: Exception) -> str:
     remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
     text = " ".join(str(error).split())
     return f"Kafka at {place}: {text}" + (f"; {remedy}" if remedy else "")
+
+
+def consumer_options(kafka: config.Kafka, assignor: object) -> dict[str, Any]:
+    """All options of the consumer, in kafka-python's names."""
+    session = milliseconds(kafka.session_timeout)
+    return options(kafka) | {
+        "group_id": kafka.group_id,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",  # where to begin is decided here, never by the client
+        "partition_assignment_strategy": [assignor],
+        "session_timeout_ms": session,
+        # A member learns of a rebalance by its heartbeat: often enough that one takes a second.
+        "heartbeat_interval_ms": min(1000, session // 3),
+        "max_poll_interval_ms": milliseconds(kafka.max_poll_interval),
+        "fetch_max_wait_ms": milliseconds(kafka.fetch_max_wait),
+        "allow_auto_create_topics": False,
+        "metadata_max_age_ms": 30_000,
+    }
+
+
+def partitions_of(places: Iterable[Any]) -> frozenset[Partition]:
+    return frozenset(Partition(place.topic, place.partition) for place in places)
+
+
+def offsets_of(positions: Mapping[Partition, Position]) -> dict[Any, Any]:
+    return {
+        TopicPartition(*partition): OffsetAndMetadata(position.offset, position.metadata, -1)
+        for partition, position in positions.items()
+    }
+
+
+def name_of(place: Any) -> str:
+    topic, number = place
+    return f"{topic}[{number}]"

@@ -23,12 +23,17 @@ from kafka.errors import (
     RebalanceInProgressError,
     UnknownTopicOrPartitionError,
 )
-from kafka.structs import OffsetAndMetadata
 
-from stream_detector.adapters.kafka.client import explain, heals, options
+from stream_detector.adapters.kafka.client import (
+    consumer_options,
+    explain,
+    heals,
+    name_of,
+    offsets_of,
+    partitions_of,
+)
 from stream_detector.adapters.kafka.commits import Commits
 from stream_detector.adapters.kafka.joining import keep_finished_joins
-from stream_detector.config import milliseconds
 from stream_detector.ports import Polled, Position, SourceError, Start
 from stream_detector.records import Partition, Record
 
@@ -181,7 +186,7 @@ class KafkaSource:
     def _ask_again(self, partition: Partition, error: KafkaError) -> None:
         if not heals(error):
             raise SourceError(explain(self._kafka, error)) from error
-        log.warning("%s: the brokers will be asked again: %s", _name(partition), error)
+        log.warning("%s: the brokers will be asked again: %s", name_of(partition), error)
 
     def close(self) -> None:
         if self._closed:
@@ -224,7 +229,7 @@ class KafkaSource:
                 gone = offset - error.args[0][place]
                 log.error(
                     "%s: %d records were deleted before they were read; going on at offset %d",
-                    _name(place),
+                    name_of(place),
                     gone,
                     offset,
                 )
@@ -235,7 +240,7 @@ class KafkaSource:
                     raise error
                 log.error(
                     "%s: the broker lost records that were read; going on at offset %d",
-                    _name(place),
+                    name_of(place),
                     position.offset,
                 )
                 self._seek(place, position.offset)
@@ -272,7 +277,7 @@ class KafkaSource:
     def _commit_when_due(self) -> None:
         positions = self._commits.due(self._clock())
         if positions:
-            self._consumer.commit_async(_offsets(positions), callback=self._committed)
+            self._consumer.commit_async(offsets_of(positions), callback=self._committed)
 
     def _committed(self, _: Any, answer: object) -> None:
         failed = isinstance(answer, Exception)
@@ -289,7 +294,7 @@ class KafkaSource:
             if not rest:
                 return
             try:
-                self._consumer.commit(_offsets(rest), timeout_ms=CLOSE_MS)
+                self._consumer.commit(offsets_of(rest), timeout_ms=CLOSE_MS)
             except (RebalanceInProgressError, CommitFailedError):
                 if attempt == 49:
                     raise
@@ -353,7 +358,7 @@ class KafkaSource:
             return
         for _ in range(5):
             try:
-                answer = await self._consumer.commit_async(_offsets(positions))
+                answer = await self._consumer.commit_async(offsets_of(positions))
             except KafkaError as error:
                 if not heals(error):
                     log.warning("not committed on handing over, will be read again: %s", error)
@@ -383,44 +388,10 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-
         self._source = source
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        self._source._on_assigned(_partitions(assigned))  # noqa: SLF001 - its own listener
+        self._source._on_assigned(partitions_of(assigned))  # noqa: SLF001 - its own listener
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        await self._source._on_revoked(_partitions(revoked))  # noqa: SLF001 - its own listener
+        await self._source._on_revoked(partitions_of(revoked))  # noqa: SLF001 - its own listener
 
     async def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        self._source._on_lost(_partitions(lost))  # noqa: SLF001 - its own listener
-
-
-def consumer_options(kafka: config.Kafka, assignor: object) -> dict[str, Any]:
-    """All options of the consumer, in kafka-python's names."""
-    session = milliseconds(kafka.session_timeout)
-    return options(kafka) | {
-        "group_id": kafka.group_id,
-        "enable_auto_commit": False,
-        "auto_offset_reset": "none",  # where to begin is decided here, never by the client
-        "partition_assignment_strategy": [assignor],
-        "session_timeout_ms": session,
-        # A member learns of a rebalance by its heartbeat: often enough that one takes a second.
-        "heartbeat_interval_ms": min(1000, session // 3),
-        "max_poll_interval_ms": milliseconds(kafka.max_poll_interval),
-        "fetch_max_wait_ms": milliseconds(kafka.fetch_max_wait),
-        "allow_auto_create_topics": False,
-        "metadata_max_age_ms": 30_000,
-    }
-
-
-def _partitions(places: Iterable[Any]) -> frozenset[Partition]:
-    return frozenset(Partition(place.topic, place.partition) for place in places)
-
-
-def _offsets(positions: Mapping[Partition, Position]) -> dict[Any, Any]:
-    return {
-        TopicPartition(*partition): OffsetAndMetadata(position.offset, position.metadata, -1)
-        for partition, position in positions.items()
-    }
-
-
-def _name(place: Any) -> str:
-    topic, number = place
-    return f"{topic}[{number}]"
+        self._source._on_lost(partitions_of(lost))  # noqa: SLF001 - its own listener
