@@ -33,8 +33,8 @@ PUBLISHED: dict[str, list[Published]] = {
         Published("KNN-CAD", "standard", "56.6", _NAB),
     ],
     "skab": [
-        Published("best of SKAB's leaderboard", "f1", ".78 at far .136", "not causal"),
-        Published("LSTM autoencoder", "f1", ".74", "of the same leaderboard"),
+        Published("best of SKAB's leaderboard", "episode_f1", ".78 at far .136", "not causal"),
+        Published("LSTM autoencoder", "episode_f1", ".74", "of the same leaderboard"),
     ],
     "smd": [Published("TSB-AD-M", "vus_pr", ".31 to .43", _TSB)],
     "smap_msl": [Published("TSB-AD-M", "vus_pr", ".31 to .43", _TSB)],
