@@ -106,7 +106,10 @@ def kafka(config: DetectorConfig, target: str, *, create: bool) -> Ends:
         raise SourceError(f"no topic {target}; create it, or let --create-topic do so")
     if target not in found:
         count = max(found[name].partitions for name in given)
-        create_topics(config.kafka, {target: count})
+        # Copies keep their times: a shorter retention would delete old ones at once.
+        kept = [found[name].retention_ms for name in given]
+        retention = {"retention.ms": str(-1 if min(kept) < 0 else max(kept))}
+        create_topics(config.kafka, {target: count}, settings=retention)
         _log.info("created topic %s with %d partitions", target, count)
     group = config.rekey.group_id or f"{config.kafka.group_id}-rekey"
     brokers = msgspec.structs.replace(config.kafka, group_id=group)

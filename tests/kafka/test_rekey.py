@@ -111,6 +111,8 @@ def test_a_copy_loses_nothing_keeps_each_series_in_order_and_ends_cleanly_on_sig
     assert (summary["records"], summary["messages"]) == (count + 1, count)
     assert (summary["split"], summary["dead_letters"]) == (0, 1)
     assert place.copies() == place.sent
+    copy = topics(place.broker.kafka(), [place.new])[place.new]
+    assert copy.retention_ms == -1, "as that of the original"
     (letter,) = place.broker.messages(place.letters)
     assert headers(letter)["dlq_reason"] == "malformed"
 

@@ -24,6 +24,7 @@ class TopicInfo(NamedTuple):
     partitions: int
     cleanup_policy: str  # delete, compact, or both with a comma
     max_message_bytes: int
+    retention_ms: int = -1  # -1: records are kept for good
 
 
 def topics(kafka: config.Kafka, names: Sequence[str]) -> dict[str, TopicInfo]:
@@ -43,6 +44,7 @@ def topics(kafka: config.Kafka, names: Sequence[str]) -> dict[str, TopicInfo]:
             partitions,
             described[name]["cleanup.policy"]["value"],
             int(described[name]["max.message.bytes"]["value"]),
+            int(described[name]["retention.ms"]["value"]),
         )
         for name, partitions in found.items()
     }
