@@ -218,7 +218,11 @@ def test_a_message_to_an_absent_topic_is_an_error_that_names_it(
 def test_topics_are_created_once_and_described(broker: RealKafka) -> None:
     kafka = broker.kafka()
     name = f"created-{time.time_ns()}"
-    settings = {"cleanup.policy": "compact", "max.message.bytes": "5000"}
+    settings = {
+        "cleanup.policy": "compact",
+        "max.message.bytes": "5000",
+        "retention.ms": "60000",
+    }
     assert create_topics(kafka, {name: 3}, settings=settings) == [name]
     assert create_topics(kafka, {name: 3}) == []
-    assert topics(kafka, [name, "absent"]) == {name: (3, "compact", 5000)}
+    assert topics(kafka, [name, "absent"]) == {name: (3, "compact", 5000, 60_000)}
