@@ -13,6 +13,8 @@ import numpy as np
 
 from stream_detector.bundle import WINDOW
 from stream_detector.core.calibration import Limits, Rules, State, Terms, judge, prior, settle
+from stream_detector.core.calibration.heights import ANCHOR_SHARE, LEAST_ANCHOR
+from stream_detector.core.calibration.lesson import HORIZON, LEAST_EXCESS
 from stream_detector.core.segments import Segments
 
 if TYPE_CHECKING:
@@ -26,13 +28,9 @@ FLOOR = 0.04
 PRIOR_WINDOWS = 10.0
 """Independent windows' worth of weight that the fleet's spread has on that of one series."""
 
-ANCHOR = 0.97
-"""Quantile of z that is the anchor."""
-LEAST_ANCHOR = 0.25
-
-PRIOR_EXCESS, PRIOR_PEAKS, LEAST_EXCESS = 0.4, 10.0, 0.15
-"""Excess of cluster peaks over the anchor, in t, a logarithm of errors: what to start from, its
-weight in peaks, the least."""
+PRIOR_EXCESS, PRIOR_PEAKS = 0.4, 10.0
+"""Excess of cluster peaks over the anchor, in t, a logarithm of errors: what to start from, and its
+weight in peaks."""
 
 EXCESS_CUT = 5.0
 """A held-out anomaly counts at most this many usual excesses, so that it hardly widens the tail."""
@@ -66,7 +64,7 @@ def usual_scores(t: Mapping[int, NDArray[np.float64]], count: int) -> UsualScore
         weighted = news * np.log(width[number]) + PRIOR_WINDOWS * np.log(fleet[1])
         location[number], spread[number] = middle[number], np.exp(weighted / (news + PRIOR_WINDOWS))
     z = [(part - location[number]) / spread[number] for number, part in t.items()]
-    anchor = max(float(np.quantile(np.concatenate(z), ANCHOR)), LEAST_ANCHOR)
+    anchor = max(float(np.quantile(np.concatenate(z), 1 - ANCHOR_SHARE)), LEAST_ANCHOR)
     excess, rate = _clusters(z, anchor, fleet[1])
     state = State(
         np.repeat(prior(anchor, excess, rate), count), location, spread, np.zeros(count, np.int32)
@@ -82,7 +80,7 @@ def _teach(state: State, t: Mapping[int, NDArray[np.float64]], least: float) -> 
     """Let the series of `state` learn from their scores; none of them is an alarm."""
     rows = np.array(sorted(t), np.int64)
     some = state.take(rows)
-    some.memory["known"] = np.minimum([len(t[row]) for row in rows.tolist()], 65535)
+    some.memory["known"] = np.minimum([len(t[row]) for row in rows.tolist()], HORIZON)
     scores = np.concatenate([t[row] for row in rows.tolist()])
     segments = Segments(np.repeat(np.arange(len(rows)), [len(t[row]) for row in rows.tolist()]))
     none = np.full(len(rows), np.nan)

@@ -30,7 +30,6 @@ class Verdict(NamedTuple):
     threshold: NDArray[np.float32]  # the level that each score needed
     ratio: NDArray[np.float64]  # score / the score that it needed
     seen: NDArray[np.int32]  # scores of the series before
-    after: NDArray[np.int32]  # and with it
 
 
 def remembered(slab: Slab, rows: NDArray[np.int64]) -> State:
@@ -91,4 +90,4 @@ def judged(
     needed = lv.untransformed(found.t, serving.levels)
     needed[some] = each[some]
     ratio = np.maximum(fused, 0) / np.maximum(needed, 1e-30)
-    return Verdict(level, threshold, ratio, found.seen, found.after)
+    return Verdict(level, threshold, ratio, found.seen)

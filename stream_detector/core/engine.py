@@ -259,7 +259,7 @@ class Engine:
         score_now = steps.hold(score_now, slab.score[segments.row])
         threshold = segments.forward_fill(threshold, slab.threshold[segments.row])
         seen = np.full(s, np.nan)
-        seen[some] = judged.after
+        seen[some] = judged.seen + 1
         seen = segments.forward_fill(seen, _seen_before(slab, segments, of_some, judged.seen))
         seen[some] = judged.seen
 

@@ -10,8 +10,6 @@ HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 CENSUS = 5 * 60 * SECOND
 """How often the series are counted that share `alarm_budget_total`, by a partition's clock."""
-REGIME_STEPS = 120
-"""An episode that becomes the new normal lasts at least so many steps of its series."""
 
 Direction = Literal["both", "above", "below"]
 

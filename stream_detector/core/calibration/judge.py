@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from stream_detector.core.segments import Segments
 
+COUNTED = {ANCHOR: "over", RARE: "at_rare"}
+"""Heights at which all scores are counted, not the first and the last alone."""
 WIDE, NARROW = 100.0, 3.0
 """Deviations at which errors are cut, of young series and of others."""
 
@@ -67,7 +69,6 @@ class Judged:
     threshold: NDArray[np.float64]  # [k] level that raised an alarm then
     t: NDArray[np.float64]  # [k] transformed score that would have had that level
     seen: NDArray[np.int32]  # [k] scores of the series before this one
-    after: NDArray[np.int32]  # [k] and with it
 
 
 def judge(
@@ -81,7 +82,7 @@ def judge(
     """Place each score in its series' own distribution, and learn from it."""
     k = len(t)
     seen = (state.scored[segments.of] + segments.nth).astype(np.int32)
-    judged = Judged(np.empty(k), np.empty(k), np.empty(k), seen, seen + np.int32(1))
+    judged = Judged(np.empty(k), np.empty(k), np.empty(k), seen)
     active = np.arange(len(segments))
     start, left = segments.start.copy(), segments.count.copy()
     while len(active):
@@ -135,8 +136,7 @@ def _advance(
         some = np.flatnonzero(over)
         if len(some):
             _mark(memory, height, of[some], place[some])
-            name = {ANCHOR: "over", RARE: "at_rare"}.get(height)
-            if name:
+            if (name := COUNTED.get(height)) is not None:
                 memory[name] += np.bincount(of[some], minlength=len(rows)).astype(np.uint8)
     if rules.run > 1:
         calls = _in_a_row(memory, calls, of, begin, ends, rules.run)
