@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: workers that are killed again and again, on real Kafka, against an oracle."""
+"""`python -m tests.chaos`: workers on real Kafka are killed again and again; an oracle compares."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def main(
         float | None, typer.Option(help="No schedule begins after so many minutes.")
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option(help="Folder for what is left of failed schedules.")
+        Path | None,
+        typer.Option(help="Folder for the report so far and what is left of failed schedules."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -64,7 +65,12 @@ def main(
     columns = (TextColumn("schedules"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("schedules", total=schedules)
-        report = campaign.run(lambda: bar.advance(task))
+
+        def note(so_far: dict[str, Any]) -> None:
+            (folder / "report.json").write_text(json.dumps(so_far), "utf-8")
+            bar.advance(task)
+
+        report = campaign.run(note)
     if as_json:
         print(json.dumps(report))
     show(report)

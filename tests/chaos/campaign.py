@@ -18,7 +18,7 @@ from stream_detector.config import DetectorConfig
 from tests.chaos.brokers import Lane
 from tests.chaos.faults import FAULTS
 from tests.chaos.samples import oracle
-from tests.chaos.schedules import STEPS, VARIANTS, draw, places
+from tests.chaos.schedules import PORTIONS, draw, places
 from tests.chaos.supervisor import Supervisor, Told, preload
 from tests.chaos.worker import load
 
@@ -116,6 +116,7 @@ class Campaign:
         self._folder = folder
         self._delivery = delivery
         self._seed = seed
+        self._began = time.monotonic()
         self._until = until
         self._parallel = parallel
         self._registry = registry
@@ -128,20 +129,22 @@ class Campaign:
         self.verdicts: list[Verdict] = []
         preload(torch=torch > 0)
 
-    def run(self, progress: Callable[[], None]) -> dict[str, Any]:
-        """The report; `progress` is called after each schedule."""
-        began = time.monotonic()
+    def run(self, progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """The report; `progress` is called with the one so far after each schedule."""
         with ExitStack() as stack:
             lanes: dict[Where, Lane] = {}
             groups: dict[Where, list[Schedule]] = {}
             for schedule in self._drawn:
                 groups.setdefault(schedule.where, []).append(schedule)
             for where in groups:
-                lane = lanes[where] = Lane(3 if where == "cluster" else 1, proxied=where == "broker")
+                lane = lanes[where] = Lane(
+                    3 if where == "cluster" else 1, proxied=where == "broker"
+                )
                 stack.callback(lane.close)
+            parallel = self._parallel
             pools = [
-                # What is done to brokers of their own is done to one schedule at a time.
-                (where, stack.enter_context(ThreadPoolExecutor(self._parallel if where == "any" else 1)))
+                # Brokers that faults are meant for serve one schedule at a time.
+                (where, stack.enter_context(ThreadPoolExecutor(parallel if where == "any" else 1)))
                 for where in groups
             ]
             futures = [
@@ -151,7 +154,7 @@ class Campaign:
             ]
             for future in futures:
                 future.result()
-        return self._report(time.monotonic() - began)
+        return self._report()
 
     def _truth(self, schedule: Schedule) -> Oracle:
         key = (schedule.variant, schedule.torch)
@@ -163,14 +166,16 @@ class Campaign:
                     "output": {"topic": "out", "dead_letter_topic": "dead"},
                 }
                 config = msgspec.convert(settings, DetectorConfig)
-                self._truths[key] = oracle(config, load(config), schedule.variant, STEPS + 4)
+                self._truths[key] = oracle(config, load(config), schedule.variant, PORTIONS)
             return self._truths[key]
 
     def _base(self, schedule: Schedule) -> dict[str, Any]:
         registry = self._registry if schedule.torch else None
         return BASE | {"model": {"registry": str(registry or "numpy"), "name": "g"}}
 
-    def _one(self, schedule: Schedule, lane: Lane, progress: Callable[[], None]) -> None:
+    def _one(
+        self, schedule: Schedule, lane: Lane, progress: Callable[[dict[str, Any]], None]
+    ) -> None:
         if time.monotonic() > self._until:
             return
         folder = self._folder / schedule.name
@@ -186,10 +191,11 @@ class Campaign:
             verdict = Verdict(schedule, Told(), failures=[f"broken off: {error!r}"])
         if not verdict.failures:
             shutil.rmtree(folder, ignore_errors=True)
-        self.verdicts.append(verdict)
-        progress()
+        with self._lock:
+            self.verdicts.append(verdict)
+            progress(self._report())
 
-    def _report(self, seconds: float) -> dict[str, Any]:
+    def _report(self) -> dict[str, Any]:
         every = self.verdicts
         faults: Counter[str] = Counter()
         unfired: Counter[str] = Counter()
@@ -231,5 +237,5 @@ class Campaign:
                 for each in sorted(every, key=lambda each: each.schedule.number)
                 if each.failures
             ],
-            "seconds": round(seconds, 1),
+            "seconds": round(time.monotonic() - self._began, 1),
         }

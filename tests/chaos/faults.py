@@ -71,6 +71,9 @@ class Order(NamedTuple):
     amount: float = 0.0  # s; how long, how far
 
 
+NOTHING = Order()
+
+
 class Orders:
     """One order at a time, in a file that parent and worker map."""
 
@@ -81,7 +84,7 @@ class Orders:
                 file.flush()
             self._map = mmap.mmap(file.fileno(), _ORDER.size)
 
-    def give(self, order: Order = Order()) -> None:
+    def give(self, order: Order = NOTHING) -> None:
         number = _NUMBER.get(order.fault, 0)
         self._map[:] = _ORDER.pack(number, order.call, round(order.amount * 1000))
 

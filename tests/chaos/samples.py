@@ -27,7 +27,7 @@ PARTITIONS = 4
 SERIES = 3  # of each partition
 MINUTE = 60_000
 T0 = 1_764_201_600_000
-PORTION = 50  # minutes
+PORTION = 40  # minutes
 
 
 def _names() -> list[list[str]]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 STEPS = 9
 KILL_STEPS = 6  # at least
+PORTIONS = STEPS + 7  # of the input; some steps take two
 VARIANTS = 4  # of the input
 DEGRADED = 0.25  # share of schedules in which a partition loses all its snapshots
 WORKERS = (1, 1, 3, 3, 3, 2, 2, 1, 2)  # up and down, step by step

@@ -41,7 +41,7 @@ MAX_POLL = 3.0  # s
 PATIENCE = 12.0  # s until a fault counts as not fired
 DRAIN = 90.0  # s
 RESTORED = re.compile(r"\[(\d+)\]: state in place \((\w+)\)")
-ENDED_WELL = {0, -signal.SIGKILL}
+ENDED_WELL = {0, -signal.SIGKILL, -signal.SIGTERM}  # when asked, or before it could listen
 
 _forks = multiprocessing.get_context("forkserver")
 _processes = threading.Lock()
@@ -249,10 +249,12 @@ class Supervisor:
         """Each worker gets the order; the first that comes to the place does it."""
         order = Order(step.fault, step.call, step.amount)
         seen = tally(self._journal())[step.fault]
-        if FAULTS[step.fault].restarts and self._alive():
+        if FAULTS[step.fault].restarts:
+            self._wait(self._has_files, PATIENCE, step.workers, None)
             self._feed()
-            self._wait(lambda: False, self._rng.uniform(0.1, 0.6), step.workers, None)
-            self._kill(self._rng.choice(self._alive() or self._workers))
+            self._wait(lambda: False, self._rng.uniform(0.05, 0.5), step.workers, None)
+            for worker in self._alive()[:1]:
+                self._kill(worker)
         for worker in self._alive():
             worker.orders.give(order)
         self._scale(step.workers, order)
@@ -351,8 +353,14 @@ class Supervisor:
             worker.wait(10)
         return True
 
+    def _has_files(self) -> bool:
+        """There are snapshots of every partition."""
+        return len({path.parent for path in self._folder.rglob("*.npz")}) == PARTITIONS
+
     def _snapshotted(self, generations: int) -> Callable[[], bool]:
         def ready() -> bool:
+            if not self._has_files():
+                return False
             time.sleep(0.3)
             stand = self._stand()
             enough = [n for n, (_, said) in stand.items() if len(said.snapshots) >= generations]
@@ -430,4 +438,3 @@ class Supervisor:
         if last.task.state.exists():
             found = json.loads(last.task.state.read_text("utf-8"))
             self._said.hashes = {int(number): hashes for number, hashes in found.items()}
-
