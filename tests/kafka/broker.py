@@ -167,13 +167,16 @@ class LocalBroker:
     def __init__(self, changes: Mapping[str, str | int] | None = None, cluster: str = "") -> None:
         """`changes` to the usual properties; `cluster` is `cluster_id()` where several join.
 
-        Raises BrokerUnavailableError where Maven cannot fetch the jars.
+        Raises BrokerUnavailableError where Java or the jars are missing.
         """
+        if not (shutil.which("java") and shutil.which("mvn")):
+            raise BrokerUnavailableError("no Java 17 together with Maven to start a broker with")
         self._java = ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         self._java += ["-cp", str(jars() / "*")]
         self._folder = Path(tempfile.mkdtemp(prefix="stream-detector-kafka-"))
         self._process: subprocess.Popen[bytes] | None = None
-        settings = properties(*free_ports(2)) | {"log.dirs": str(self._folder / "logs")}
+        port, controller = free_ports(2)
+        settings = properties(port, controller) | {"log.dirs": str(self._folder / "logs")}
         settings |= changes or {}
         self.port = int(str(settings["listeners"]).split(",")[0].rpartition(":")[2])
         self._properties = self._folder / "server.properties"
