@@ -32,6 +32,13 @@ class Kafka(Section, frozen=True, kw_only=True):
     sasl_password: Annotated[
         str | None, Meta(description="Password; write ${NAME} to take it from the environment.")
     ] = None
+    transactional_id: Annotated[
+        Text | None,
+        Meta(
+            description="For exactly once: a name that this worker keeps over restarts and shares "
+            "with no other. Null: group_id, the host's name and a number that is locked on it."
+        ),
+    ] = None
     session_timeout: Annotated[
         Duration, Meta(description="A member that is silent for this long loses its partitions.")
     ] = "45s"

@@ -62,6 +62,40 @@ def test_deaths_at_any_call_of_a_port_lose_no_event_and_change_no_id_and_no_stat
         assert len(fleet.snapshots.names(partition)) <= 3 + len(deaths)
 
 
+@settings(max_examples=15, deadline=None)
+@given(deaths=st.lists(st.integers(1, 300), min_size=1, max_size=6), snapshots=st.booleans())
+def test_exactly_once_deaths_at_any_call_of_a_port_lose_no_event_and_double_none(
+    oracle: Case,
+    deaths: list[int],
+    snapshots: bool,  # noqa: FBT001  # hypothesis hands in by name
+) -> None:
+    fleet = Fleet(exactly_once=True)
+    fleet.feed()
+    for at in deaths:
+        fleet.die(at, snapshots=snapshots)
+    case = fleet.worker(snapshots=snapshots)
+    case.run()
+    assert sorted(ids(case)) == sorted(ids(oracle))
+    assert state(case) == state(oracle)
+
+
+def test_an_output_that_fails_for_a_while_aborts_and_then_all_is_said_once(oracle: Case) -> None:
+    fleet = Fleet(exactly_once=True)
+    fleet.feed()
+    case = fleet.worker()
+    for turn in range(40):
+        if turn in {8, 20, 21}:
+            fleet.broker.fail("events", "no in-sync replicas")
+        case.loop.turn()
+        if turn in {12, 20, 23}:
+            fleet.broker.fail("events", None)
+    case.run()
+    assert set(outcomes(case)) == {"new", "exact"}
+    assert outcomes(case).count("exact") >= 3
+    assert sorted(ids(case)) == sorted(ids(oracle))
+    assert state(case) == state(oracle)
+
+
 def test_every_kind_of_place_to_die_at_is_reached() -> None:
     fleet = Fleet()
     fleet.feed()
@@ -201,7 +235,7 @@ def test_a_commit_that_is_not_ours_is_no_obstacle() -> None:
 def test_a_new_group_replays_nothing_and_names_its_beginning_at_once() -> None:
     fleet = Fleet()
     fleet.feed(5)
-    assert fleet.die(7, snapshots=False) == "after the commit"
+    assert fleet.die(8, snapshots=False) == "after the commit"
     saved = checkpoint.decode(fleet.broker.committed(GROUP_ID)[PARTITIONS[0]].metadata)
     assert saved is not None
     assert (saved.replay_from, saved.snapshots, saved.models) == (0, [], {"g": [(0, "v1")]})

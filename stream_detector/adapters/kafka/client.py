@@ -90,7 +90,9 @@ def explain(kafka: config.Kafka, error: Exception) -> str:
     return f"Kafka at {place}: {text}" + (f"; {remedy}" if remedy else "")
 
 
-def consumer_options(kafka: config.Kafka, assignor: object) -> dict[str, Any]:
+def consumer_options(
+    kafka: config.Kafka, assignor: object, *, read_committed: bool = False
+) -> dict[str, Any]:
     """All options of the consumer, in kafka-python's names."""
     session = milliseconds(kafka.session_timeout)
     return options(kafka) | {
@@ -102,6 +104,8 @@ def consumer_options(kafka: config.Kafka, assignor: object) -> dict[str, Any]:
         # A member learns of a rebalance by its heartbeat: often enough that one takes a second.
         "heartbeat_interval_ms": min(1000, session // 3),
         "max_poll_interval_ms": milliseconds(kafka.max_poll_interval),
+        # Only then are offsets of a pending transaction waited for, not read as they were before.
+        "isolation_level": "read_committed" if read_committed else "read_uncommitted",
         "fetch_max_wait_ms": milliseconds(kafka.fetch_max_wait),
         "allow_auto_create_topics": False,
         "metadata_max_age_ms": 30_000,
