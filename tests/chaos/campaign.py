@@ -121,7 +121,14 @@ class Campaign:
         self._parallel = parallel
         self._registry = registry
         self._drawn = [
-            draw(number, seed, kinds, where, torch=number < torch)
+            draw(
+                number,
+                seed,
+                kinds,
+                where,
+                torch=number < torch,
+                transactions=delivery == "exactly_once",
+            )
             for number, where in enumerate(places(schedules, kinds))
         ]
         self._truths: dict[tuple[int, bool], Oracle] = {}

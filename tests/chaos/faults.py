@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import struct
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ KILLS = (
     Fault("before_replay", "before the replay", restarts=True),
     Fault("mid_replay", "in the midst of a replay", restarts=True),
     Fault("kill_any_time"),
+    Fault("offsets_in_transaction", "offsets are in the transaction", calls=4, transactions=True),
+    Fault("commit_under_way", "the transaction is being committed", calls=4, transactions=True),
+    Fault("transaction_committed", "the transaction is committed", calls=4, transactions=True),
 )
 OTHERS = (
     Fault("sigstop"),
@@ -121,9 +125,11 @@ class WorkerFaults:
         does = FAULTS[order.fault].does
         self._journal("fired", order.fault)
         if does == "kill":
-            if order.fault == "sent_unacknowledged":
-                time.sleep(random.uniform(0, 0.008))  # the message leaves on another thread
-            os.kill(os.getpid(), signal.SIGKILL)
+            if order.fault in {"sent_unacknowledged", "commit_under_way"}:
+                # What was begun goes on on other threads.
+                threading.Timer(random.uniform(0, 0.015), _die).start()
+            else:
+                _die()
         elif does == "stall":
             self._orders.give()
             time.sleep(order.amount)
@@ -138,6 +144,10 @@ class WorkerFaults:
             self._journal("fired", order.fault)
         self._jumped = amount
         return amount
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def tally(lines: list[list[str]]) -> Counter[str]:

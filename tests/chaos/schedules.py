@@ -42,9 +42,16 @@ class Schedule(NamedTuple):
 
 
 def draw(
-    number: int, seed: int, kinds: Collection[str], where: Where = "any", *, torch: bool = False
+    number: int,
+    seed: int,
+    kinds: Collection[str],
+    where: Where = "any",
+    *,
+    torch: bool = False,
+    transactions: bool = False,
 ) -> Schedule:
     """Faults of these kinds; where none of them is a kill, or all are, only such."""
+    kinds = [kind for kind in kinds if transactions or not FAULTS[kind].transactions]
     rng = random.Random(f"{seed}-{number}")
     kills = [fault.name for fault in KILLS if fault.name in kinds]
     others = [
@@ -67,7 +74,7 @@ def draw(
         chosen.append(pool.pop())
     rng.shuffle(chosen)
     steps = [
-        Step(name, workers, rng.randint(1, FAULTS[name].calls), _amount(name, rng))
+        Step(name, workers, rng.randint(1, FAULTS[name].calls), _amount(name, rng, transactions))
         for name, workers in zip(chosen, WORKERS, strict=False)
     ]
     every = rng.choice((0.4, 1.5))
@@ -76,9 +83,11 @@ def draw(
     )
 
 
-def _amount(name: str, rng: random.Random) -> float:
+def _amount(name: str, rng: random.Random, transactions: bool) -> float:  # noqa: FBT001
     if name == "clock_jump":
         return rng.choice((-1, 1)) * rng.uniform(60, 1e6)
+    if transactions and name in {"sigstop", "stall"} and rng.random() < 0.3:
+        return rng.uniform(11, 12)  # the broker has given the transaction up meanwhile
     return rng.uniform(*{"network_cut": (1, 7), "broker_restart": (0, 3)}.get(name, (4.5, 6)))
 
 

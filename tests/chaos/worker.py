@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kafka import KafkaProducer
+
 from stream_detector.adapters import kafka as _kafka  # noqa: F401  # before the fork
 from stream_detector.adapters import snapshots as _snapshots  # noqa: F401
 from stream_detector.app import policy_of
@@ -136,7 +138,7 @@ class JournalledSource(FaultySource):
 
 
 def _harm_system(faults: WorkerFaults) -> None:
-    """Files are synced and renamed, and the time is told, by way of the faults."""
+    """Files are synced and renamed, transactions committed, the time told, all by way of faults."""
     sync, rename, now = os.fsync, os.replace, time.time
 
     def synced(file: int) -> None:
@@ -149,6 +151,15 @@ def _harm_system(faults: WorkerFaults) -> None:
 
     os.fsync, os.replace = synced, renamed  # type: ignore[assignment]
     time.time = lambda: now() + faults.jump()
+
+    def committed(producer: KafkaProducer) -> None:
+        faults("offsets are in the transaction")
+        faults("the transaction is being committed")
+        commit(producer)
+        faults("the transaction is committed")
+
+    commit = KafkaProducer.commit_transaction
+    KafkaProducer.commit_transaction = committed
 
 
 def work(task: Task) -> None:
@@ -176,9 +187,7 @@ def serve(
     """As `commands.run` puts it together, but for metrics and reloads."""
     models = load(config)
     with ExitStack() as stack:
-        ends = run.kafka(config)
-        stack.callback(ends.sink.close)
-        stack.callback(ends.source.close)
+        ends = run.kafka(config, stack)
         plan = wiring.plan(config)
         ledger = Ledger(plan.decoder, journal)
         source = JournalledSource(ends.source, faults, ledger)
