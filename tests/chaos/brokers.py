@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import RetriableError
 
 from stream_detector import config
 from stream_detector.adapters.kafka import create_topics
@@ -16,7 +17,7 @@ from stream_detector.records import Message
 from tests.kafka.broker import LocalBroker, cluster_id, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from tests.chaos.samples import Put
 
@@ -113,9 +114,21 @@ class Lane:
         # The samples are old: nothing is deleted but on purpose.
         create_topics(self.kafka("unused"), partitions, settings={"retention.ms": "-1"})
 
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        """Until a broker answers: the client may turn to the one that is down."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                client = KafkaAdminClient(bootstrap_servers=self.servers)
+                with contextlib.closing(client) as admin:
+                    return question(admin)
+            except RetriableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
     def drop(self, topics: Iterable[str]) -> None:
-        with contextlib.closing(KafkaAdminClient(bootstrap_servers=self.servers)) as admin:
-            admin.delete_topics(list(topics))
+        self._ask(lambda admin: admin.delete_topics(list(topics)))
 
     def put(self, topic: str, records: Iterable[Put]) -> None:
         for put in records:
@@ -125,8 +138,8 @@ class Lane:
         self._producer.flush(60)
 
     def trim(self, topic: str, partition: int, offset: int) -> None:
-        with contextlib.closing(KafkaAdminClient(bootstrap_servers=self.servers)) as admin:
-            admin.delete_records({TopicPartition(topic, partition): offset})
+        place = TopicPartition(topic, partition)
+        self._ask(lambda admin: admin.delete_records({place: offset}))
 
     def messages(self, topic: str, isolation: str) -> list[Message]:
         """Everything in the topic that is not of a transaction that was given up."""
@@ -150,8 +163,7 @@ class Lane:
 
     def leader(self, topic: str) -> int:
         """Which of the nodes leads the first partition."""
-        with contextlib.closing(KafkaAdminClient(bootstrap_servers=self.servers)) as admin:
-            (found,) = admin.describe_topics([topic])
+        (found,) = self._ask(lambda admin: admin.describe_topics([topic]))
         return int(found["partitions"][0]["leader_id"]) - 1
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_only_exactly_once_forbids_that_an_event_or_letter_is_said_twice() -> No
 
 
 def test_a_partition_without_snapshots_may_differ_but_not_in_silence() -> None:
-    def harmed(**changes: object) -> list[str]:
+    def harmed(**changes: Any) -> list[str]:
         return failures(degraded=1, output=output("a", "b"), hashes={0: {"g": "x"}}, **changes)
 
     assert harmed() == ["degraded in silence"]
