@@ -39,7 +39,7 @@ class Client:
 def client(monkeypatch: pytest.MonkeyPatch) -> type[Client]:
     made = type("Made", (Client,), {"failures": [], "made": 0})
     monkeypatch.setattr(admin, "KafkaAdminClient", made)
-    monkeypatch.setattr(admin.time, "sleep", lambda _: None)
+    monkeypatch.setattr("stream_detector.adapters.kafka.admin.time.sleep", lambda _: None)
     return made
 
 
@@ -63,7 +63,7 @@ def test_in_vain_for_half_a_minute_is_enough(
     client: type[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter(range(0, 100, 10))
-    monkeypatch.setattr(admin.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("stream_detector.adapters.kafka.admin.time.monotonic", lambda: next(now))
     client.failures = [errors.KafkaConnectionError("refused") for _ in range(9)]
     with pytest.raises(SourceError, match=r"Kafka at a:1,b:1: .*refused"):
         topics(KAFKA, ["t"])
