@@ -37,6 +37,14 @@ def main(
     minutes: Annotated[
         float | None, typer.Option(help="No schedule begins after so many minutes.")
     ] = None,
+    where: Annotated[
+        Literal["any", "broker", "cluster"] | None,
+        typer.Option(
+            help="Run all on the shared broker, on one that is restarted and cut off, on a cluster "
+            "of three whose leaders change.",
+            show_default="most on the shared one, some on each",
+        ),
+    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(help="Folder for the report so far and what is left of failed schedules."),
@@ -60,6 +68,7 @@ def main(
         torch=torch,
         registry=registry,
         parallel=parallel,
+        where=where,
         until=time.monotonic() + 60 * minutes if minutes is not None else float("inf"),
     )
     columns = (TextColumn("schedules"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -111,8 +111,9 @@ class Campaign:
         registry: Path | None = None,
         parallel: int = 4,
         until: float = float("inf"),
+        where: Where | None = None,
     ) -> None:
-        """`until`: monotonic clock; no schedule begins later."""
+        """`until`: monotonic clock, no schedule begins later; `where`: all run on such brokers."""
         self._folder = folder
         self._delivery = delivery
         self._seed = seed
@@ -125,11 +126,13 @@ class Campaign:
                 number,
                 seed,
                 kinds,
-                where,
+                place,
                 torch=number < torch,
                 transactions=delivery == "exactly_once",
             )
-            for number, where in enumerate(places(schedules, kinds))
+            for number, place in enumerate(
+                [where] * schedules if where else places(schedules, kinds)
+            )
         ]
         self._truths: dict[tuple[int, bool], Oracle] = {}
         self._lock = threading.Lock()

@@ -311,8 +311,10 @@ class Supervisor:
         self._feed()
         (node,) = self._lane.nodes
         node.stop(hard=self._rng.random() < 0.5)
-        time.sleep(step.amount)
-        node.start()
+        try:
+            time.sleep(step.amount)
+        finally:
+            node.start()
         return True
 
     def _network_cut(self, step: Step) -> bool:
@@ -324,12 +326,16 @@ class Supervisor:
     def _leader_change(self, step: Step) -> bool:
         self._feed()
         node = self._lane.leader(self._input)
-        if node < 0:
+        if not 0 <= node < len(self._lane.nodes):
             return False
         self._lane.nodes[node].stop(hard=True)
-        self._wait(lambda: False, step.amount, step.workers, None)
-        changed = self._lane.leader(self._input) != node
-        self._lane.nodes[node].start()
+        try:
+            changed = self._wait(
+                lambda: self._lane.leader(self._input) not in {-1, node}, 20, step.workers, None
+            )
+            self._wait(lambda: False, step.amount, step.workers, None)
+        finally:
+            self._lane.nodes[node].start()
         return changed
 
     # Snapshots
