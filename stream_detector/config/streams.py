@@ -38,8 +38,8 @@ class Kafka(Section, frozen=True, kw_only=True):
         InstanceId | None,
         Meta(
             description="A name that this worker keeps over restarts and shares with no other, "
-            "e.g. ${HOSTNAME}: back within `session_timeout` it gets its own partitions again, and no "
-            "other worker is disturbed. Null: its partitions move at once when it leaves."
+            "e.g. ${HOSTNAME}: back within `session_timeout` it gets its own partitions again, and "
+            "no other worker is disturbed. Null: its partitions move at once when it leaves."
         ),
     ] = None
     transactional_id: Annotated[
