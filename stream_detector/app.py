@@ -180,8 +180,10 @@ class Loop:
         while not stop():
             if not self.turn():
                 break
-        self._acknowledge(())  # a snapshot that has become durable last
         self._release()
+        if self._keeper is not None:
+            self._keeper.leave()
+        self._acknowledge(())  # snapshots that have become durable last
 
     def turn(self) -> bool:
         """One batch; False at the end of the input."""

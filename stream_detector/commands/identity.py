@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def transactional_id(kafka: Kafka, stack: ExitStack, folder: Path | None = None) -> str:
-    """The configured one, or one from the group, this host and the worker's number on it.
+    """The configured one, or one from the group and the worker's name or number on this host.
 
     The number is the least that no other process here holds by a lock in `folder` (the system's
     for temporary files), until `stack` or the process ends: who is restarted gets its own again.
@@ -27,6 +27,8 @@ def transactional_id(kafka: Kafka, stack: ExitStack, folder: Path | None = None)
     """
     if kafka.transactional_id is not None:
         return kafka.transactional_id
+    if kafka.group_instance_id is not None:
+        return f"{kafka.group_id}-{kafka.group_instance_id}"
     folder = folder or Path(tempfile.gettempdir())
     group = digest("transactional id", kafka.group_id)[:12]
     for number in count():

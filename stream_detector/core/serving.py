@@ -187,6 +187,8 @@ class Serving:
 
     def take_over(self, slab: Slab) -> None:
         """Serve a slab that another model served: windows stay, what scores meant is forgotten."""
+        doubtful = np.flatnonzero(slab.scored < slab.whole)
+        slab.whole.fill(0)  # it counts scores, and those begin anew
         for history in slab.history:
             history.fill(np.nan)
         slab.excess.fill(np.nan)
@@ -208,3 +210,4 @@ class Serving:
             if moved:  # the ring is relative to the anchor that the series has
                 slab.anchor[row] = anchor
                 slab.center[row] = self.table.center[known] - anchor
+        slab.doubt(doubtful)

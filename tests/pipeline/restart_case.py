@@ -215,6 +215,7 @@ class Fleet:
         feed: ModelFeed | None = None,
         finite: bool = True,
         name: str = "worker",
+        writer: Executor | None = None,
     ) -> Case:
         """`name`: a transactional id, where delivery is exactly once."""
         faults = faults or Faults()
@@ -230,7 +231,7 @@ class Fleet:
             max_replay=max_replay,
             library=library,
             store=FaultySnapshots(self.snapshots, faults) if snapshots else None,
-            writer=Inline() if snapshots else None,
+            writer=(writer or Inline()) if snapshots else None,
             every=every,
         )
         case = Case(

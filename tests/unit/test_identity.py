@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def kafka(group: str = "plant", name: str | None = None) -> Kafka:
-    return Kafka(bootstrap_servers=["a:1"], group_id=group, transactional_id=name)
+def kafka(group: str = "plant", name: str | None = None, instance: str | None = None) -> Kafka:
+    return Kafka(
+        bootstrap_servers=["a:1"],
+        group_id=group,
+        transactional_id=name,
+        group_instance_id=instance,
+    )
 
 
 def test_workers_on_one_host_get_ids_of_their_own_and_one_that_restarts_gets_its_own_again(
@@ -33,6 +38,7 @@ def test_workers_on_one_host_get_ids_of_their_own_and_one_that_restarts_gets_its
 def test_the_configured_id_is_taken_as_it_is(tmp_path: Path) -> None:
     with ExitStack() as stack:
         assert transactional_id(kafka(name="worker-7"), stack, tmp_path) == "worker-7"
+        assert transactional_id(kafka(instance="pod-3"), stack, tmp_path) == "plant-pod-3"
     assert not list(tmp_path.iterdir())
 
 

@@ -47,6 +47,10 @@ _REMEDIES: tuple[tuple[type[Exception], str], ...] = (
         "another application uses this group; give kafka.group_id a name of its own",
     ),
     (
+        errors.FencedInstanceIdError,
+        "another worker has this kafka.group_instance_id; give each its own",
+    ),
+    (
         errors.InvalidSessionTimeoutError,
         "keep kafka.session_timeout within the brokers' group.(min|max).session.timeout.ms",
     ),
@@ -97,6 +101,7 @@ def consumer_options(
     session = milliseconds(kafka.session_timeout)
     return options(kafka) | {
         "group_id": kafka.group_id,
+        "group_instance_id": kafka.group_instance_id,
         "enable_auto_commit": False,
         "auto_offset_reset": "none",  # where to begin is decided here, never by the client
         "partition_assignment_strategy": [assignor],
