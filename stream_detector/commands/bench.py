@@ -105,11 +105,9 @@ def _hardware() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    import torch  # noqa: PLC0415
-
     return {
         "stream_detector": version("stream-detector"),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "torch": torch.__version__,
+        "torch": version("torch"),
     }

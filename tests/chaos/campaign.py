@@ -222,6 +222,7 @@ class Campaign:
             "delivery": self._delivery,
             "seed": self._seed,
             "torch_schedules": sum(each.schedule.torch for each in every),
+            "static_member_schedules": sum(each.schedule.static for each in every),
             "faults": dict(faults),
             "unfired": dict(unfired),
             "expected": sum(each.expected for each in every),

@@ -32,6 +32,7 @@ class Schedule(NamedTuple):
     where: Where
     variant: int  # of the input
     torch: bool
+    static: bool  # workers have a kafka.group_instance_id
     every: float  # s between snapshots
     seed: int  # of what is decided on the way
     steps: Sequence[Step]
@@ -77,9 +78,15 @@ def draw(
         Step(name, workers, rng.randint(1, FAULTS[name].calls), _amount(name, rng, transactions))
         for name, workers in zip(chosen, WORKERS, strict=False)
     ]
-    every = rng.choice((0.4, 1.5))
     return Schedule(
-        number, where, number % VARIANTS, torch, every, rng.randrange(1 << 30), tuple(steps)
+        number=number,
+        where=where,
+        variant=number % VARIANTS,
+        torch=torch,
+        static=rng.random() < 0.5,
+        every=rng.choice((0.4, 1.5)),
+        seed=rng.randrange(1 << 30),
+        steps=tuple(steps),
     )
 
 

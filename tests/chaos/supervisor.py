@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -191,7 +192,11 @@ class Supervisor:
 
     def _start(self, ends: Mapping[int, int] | None = None, order: Order | None = None) -> Worker:
         self._started += 1
-        task = Task(self._folder, self._started, ends)
+        instance = None
+        if self._schedule.static:
+            taken = {worker.task.instance for worker in self._workers}
+            instance = next(name for n in count() if (name := f"worker-{n}") not in taken)
+        task = Task(self._folder, self._started, instance, ends)
         orders = Orders(task.orders)
         if order is not None:
             orders.give(order)
@@ -216,15 +221,15 @@ class Supervisor:
             self._said.crashes.append(f"exit {worker.code}: {last[-300:]}")
         return True
 
-    def _scale(self, count: int, order: Order | None = None) -> None:
+    def _scale(self, wanted: int, order: Order | None = None) -> None:
         """As many workers as wanted; those that are too many are asked to leave."""
         for worker in list(self._workers):
             self._over(worker)
         alive = self._alive()
-        for worker in alive[count:]:
+        for worker in alive[wanted:]:
             worker.stopping = True
             worker.signal(signal.SIGTERM)
-        for _ in range(count - len(alive)):
+        for _ in range(wanted - len(alive)):
             self._start(order=order)
 
     # Steps

@@ -9,12 +9,14 @@ import ctypes
 import json
 import os
 import signal
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from kafka import KafkaProducer
 
 from stream_detector.adapters import kafka as _kafka  # noqa: F401  # before the fork
@@ -45,6 +47,7 @@ PR_SET_PDEATHSIG = 1
 class Task:
     folder: Path
     number: int
+    instance: str | None = None  # kafka.group_instance_id
     ends: Mapping[int, int] | None = None  # of partitions: leave when all is done, tell the state
 
     @property
@@ -174,7 +177,10 @@ def work(task: Task) -> None:
     journal = Journal(task.journal)
     faults = WorkerFaults(Orders(task.orders), journal)
     _harm_system(faults)
-    serve(task, load_yaml(task.folder / CONFIG, DetectorConfig), stop, journal, faults)
+    config = load_yaml(task.folder / CONFIG, DetectorConfig)
+    kafka = msgspec.structs.replace(config.kafka, group_instance_id=task.instance)
+    tempfile.tempdir = str(task.folder)  # locks of transactional ids
+    serve(task, msgspec.structs.replace(config, kafka=kafka), stop, journal, faults)
 
 
 def serve(
