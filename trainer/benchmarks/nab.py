@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.benchmarks.cases import Answer
-    from trainer.event_metrics import Interval
+    from trainer.metrics.events import Interval
 
 BUDGET = 0.1
 """False episodes a day, for standard_fixed: a tenth of the detector's default, since NAB takes off
