@@ -42,9 +42,8 @@ class Family(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scores, parts = self.measure(x)
-        shares = parts / parts.sum(dim=2, keepdim=True).clamp_min(1e-30)
-        weight = (1.0 + scores / self.usual).log()
-        return scores, (weight.unsqueeze(2) * shares).sum(dim=1)
+        weight = (1.0 + scores / self.usual).log() / parts.sum(dim=2).clamp_min(1e-30)
+        return scores, (weight.unsqueeze(2) * parts).sum(dim=1)
 
     def learn_usual(self, windows: Tensor) -> None:
         """Fit the usual size of each score; the last step of `prepare`."""
