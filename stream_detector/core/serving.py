@@ -193,6 +193,9 @@ class Serving:
             history.fill(np.nan)
         slab.excess.fill(np.nan)
         slab.level.fill(np.nan)
+        if slab.features > 1:
+            for learnt in (slab.blame, slab.blame_known, slab.blame_sum, slab.blame_count):
+                learnt.fill(0)
         for name, row in slab.index.items():
             known = self.table.row.get(name)
             if known is None:
