@@ -143,7 +143,8 @@ def walk(
     met = before[of] + risen - risen[begin][of] - fallen
     memory["edge"] = edge - np.add.reduceat(falls, begin)
     memory["edge_scores"] += np.diff(begin, append=len(of)).astype(np.int32)
-    return met / EDGE_UNIT
+    edges: NDArray[np.float64] = met / EDGE_UNIT
+    return edges
 
 
 def learn_tail(memory: NDArray[np.void], calm: NDArray[np.bool_]) -> None:
