@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stream_detector.ports import Scorer
     from trainer.config import Calibration, ExpertRule
     from trainer.preprocess import Run, Scaling
-    from trainer.rows import Series
+    from trainer.reading.rows import Series
 
 Shape = Literal["linear", "log"]
 UNREMARKABLE = {"stuck": (5 / 59) ** 2}

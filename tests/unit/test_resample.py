@@ -20,7 +20,7 @@ from tests.unit.trainer_cases import MINUTE, fleet, quick, series, wave
 from trainer.config import TrainerConfig, TransformRule, Windows
 from trainer.data import DataError, Dataset, SeriesData
 from trainer.evaluate import scored
-from trainer.rows import read
+from trainer.reading.rows import read
 from trainer.train import train, transformed_series
 
 if TYPE_CHECKING:

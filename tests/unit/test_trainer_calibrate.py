@@ -13,10 +13,10 @@ from stream_detector.ports import Scores
 from tests.unit.trainer_cases import series
 from trainer.calibrate import RunScores, calibrate, experts_of, score_runs, smoothed
 from trainer.config import Calibration, ExpertRule, Split
+from trainer.config.threshold import ThresholdChoice
 from trainer.data import DataError
 from trainer.preprocess import fit_scaling, split
 from trainer.score_memory import usual_scores
-from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

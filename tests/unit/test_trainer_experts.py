@@ -21,9 +21,9 @@ from trainer.experts.movement import Movement
 from trainer.experts.nearest import Nearest
 from trainer.export import Exported, Scripted
 from trainer.models.base import WindowModel
+from trainer.models.views import ENERGIES, Views, energies
 from trainer.preprocess import Run, fit_scaling, normalised_windows, stream_windows
 from trainer.train import publish, train
-from trainer.views import ENERGIES, Views, energies
 
 if TYPE_CHECKING:
     from pathlib import Path

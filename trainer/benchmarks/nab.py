@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.benchmarks.cases import Answer
-    from trainer.event_metrics import Interval
+    from trainer.metrics.events import Interval
 
 LEVEL = 2.7
 """For standard_fixed: one row in 500 reaches it. NAB takes off for each false detection what a

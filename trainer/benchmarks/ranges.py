@@ -11,9 +11,9 @@ from stream_detector.bundle import Smoothing
 from stream_detector.core.policy import DAY, Policy
 from trainer.benchmarks.cases import Judged, OperatingPoint
 from trainer.calibrate import smoothed
-from trainer.event_metrics import match
 from trainer.metrics import NAN, f_beta
-from trainer.vus import vus_pr
+from trainer.metrics.events import match
+from trainer.metrics.vus import vus_pr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

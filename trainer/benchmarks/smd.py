@@ -14,7 +14,7 @@ from trainer.benchmarks import ranges
 from trainer.benchmarks.cases import Case
 from trainer.benchmarks.folders import arrays, feature_names, own_folder, some
 from trainer.data import DataError
-from trainer.event_metrics import stretches
+from trainer.metrics.events import stretches
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stream_detector.bundle import WINDOW
 from trainer.experts.base import Family
-from trainer.views import ENERGIES, Views
+from trainer.models.views import ENERGIES, Views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,8 +19,8 @@ from trainer import engine_run
 from trainer.data import DataError, SeriesData, samples_in_step
 from trainer.gate import measure, most_by_chance
 from trainer.inject import KINDS, inject
-from trainer.rows import read
-from trainer.store_data import runs
+from trainer.reading.rows import read
+from trainer.reading.store import runs
 from trainer.train import assemble, fit_scales, in_memory, prepare
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from trainer.config import TrainerConfig
     from trainer.fit import OnPass
     from trainer.inject import Injected
-    from trainer.rows import SeriesSet
-    from trainer.space import Space
+    from trainer.reading.rows import SeriesSet
     from trainer.train import Prepared
+    from trainer.tuning.space import Space
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ import typer
 
 from stream_detector.bundle import Registry
 from stream_detector.config import ConfigError
-from trainer.recipe_files import load_config
+from trainer.config.recipes import load_config
 
 if TYPE_CHECKING:
+    from trainer.reading.training_set import TrainingSet
     from trainer.train import Trained
-    from trainer.training_set import TrainingSet
 
 
 def fit(
@@ -63,8 +63,8 @@ def fit(
         raise ConfigError(f"data.labels.file: {rule.file}: no such file")
 
     from trainer.distributed import joined  # noqa: PLC0415  # torch takes seconds
+    from trainer.reading.training_set import training_set  # noqa: PLC0415
     from trainer.train import publish, train  # noqa: PLC0415
-    from trainer.training_set import training_set  # noqa: PLC0415
 
     started = time.monotonic()
     with joined() as writes:

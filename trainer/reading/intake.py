@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.data import together
-from trainer.merging import SortedRun, merged
-from trainer.rows import PIECE_VALUES
-from trainer.spool import SampleFiles
+from trainer.reading.merging import SortedRun, merged
+from trainer.reading.rows import PIECE_VALUES
+from trainer.reading.spool import SampleFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trainer.data import Part
-    from trainer.spool import Piece
+    from trainer.reading.spool import Piece
 
 PART_BYTES = 400
 """What a part costs beside its numbers, about."""

@@ -19,7 +19,7 @@ from trainer.config import TrainerConfig
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from trainer.tune_config import Dimension
+    from trainer.config.tune import Dimension
 
 OPTIONS = "model.options."
 GIVEN = (

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trainer.refresh_command import Ports
+    from trainer.commands.refresh import Ports
 
 
 def register(app: typer.Typer, ports: Callable[[], Ports]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn import metrics as sk
 
-from trainer.vus import vus_pr
+from trainer.metrics.vus import vus_pr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

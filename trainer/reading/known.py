@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer import marks
 from trainer.data import DataError
-from trainer.event_metrics import merge, stretches
+from trainer.metrics.events import merge, stretches
+from trainer.reading import marks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from trainer.data_config import Data
-    from trainer.event_metrics import Interval
+    from trainer.config.data import Data
+    from trainer.metrics.events import Interval
 
 
 class Known:

@@ -11,14 +11,14 @@ import typer
 
 from stream_detector.bundle import Registry
 from stream_detector.config import ConfigError
-from trainer.data_config import Data
+from trainer.config.data import Data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainer.commands.refresh import Ports
     from trainer.data import Dataset
-    from trainer.marks import Truth
-    from trainer.refresh_command import Ports
+    from trainer.reading.marks import Truth
     from trainer.scored import Scored
 
 FORMATS = (".parquet", ".npz")
@@ -125,7 +125,7 @@ def truth_of(
     path: Path, data: Dataset, labels: Path | None, column: str | None, array: str | None = None
 ) -> Truth | None:
     """Labels from a file, a column, or else the names of the files; None: nothing is labelled."""
-    from trainer import marks  # noqa: PLC0415
+    from trainer.reading import marks  # noqa: PLC0415
 
     if labels is not None:
         return marks.from_file(labels, [one.name for one in data.series])

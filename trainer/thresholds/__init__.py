@@ -18,7 +18,7 @@ import numpy as np
 from stream_detector.bundle import Threshold
 from stream_detector.core.levels import just_above
 from trainer.data import DataError
-from trainer.extremes import tail_of
+from trainer.thresholds.extremes import tail_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import Calibration
+    from trainer.config.threshold import ScoreRule, ThresholdChoice
     from trainer.scored import Scored
-    from trainer.threshold_config import ScoreRule, ThresholdChoice
 
 NAN = float("nan")
 

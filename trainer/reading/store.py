@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trainer.data import Dataset, SeriesData, clean
-from trainer.rows import read
+from trainer.reading.rows import read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.ports import Stored
-    from trainer.data_config import Data
-    from trainer.rows import SeriesSet
+    from trainer.config.data import Data
+    from trainer.reading.rows import SeriesSet
 
 
 class Slices(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 
 from stream_detector.bundle import WINDOW
 from trainer.preprocess import split
-from trainer.rows import read
+from trainer.reading.rows import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import Split
-    from trainer.rows import Series
+    from trainer.reading.rows import Series
 
 SPAN = 1.7
 """Periods that the 60 steps of the coarse scale span unless told otherwise."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from stream_detector.formats.tables import TableError, read_tables
 from trainer.data import DataError
-from trainer.event_metrics import stretches
+from trainer.metrics.events import stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

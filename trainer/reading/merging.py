@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.rows import PIECE_VALUES
+from trainer.reading.rows import PIECE_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trainer.spool import Piece, SampleFiles
+    from trainer.reading.spool import Piece, SampleFiles
 
 END_OF_TIME = 2**63 - 1
 

@@ -12,10 +12,10 @@ from msgspec import Meta, field, structs
 from stream_detector.bundle import Transform
 from stream_detector.config import Count, Duration, Positive, Section, Text, milliseconds
 from stream_detector.core.transforms import MOST_FILL, Transforms, unfit
-from trainer.data_config import Data
-from trainer.refresh_config import Refresh
-from trainer.threshold_config import ThresholdChoice  # noqa: TC001  # msgspec reads the annotations
-from trainer.tune_config import Tune
+from trainer.config.data import Data
+from trainer.config.refresh import Refresh
+from trainer.config.threshold import ThresholdChoice  # noqa: TC001  # msgspec reads the annotations
+from trainer.config.tune import Tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ def recipes_folder() -> Path:
     packed = resources.files("stream_detector") / "_config" / "recipes"
     if packed.is_dir():
         return Path(str(packed))
-    return Path(__file__).parents[1] / "config" / "recipes"
+    return Path(__file__).parents[2] / "config" / "recipes"
 
 
 def recipe_names() -> list[str]:

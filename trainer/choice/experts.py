@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from stream_detector.bundle import WINDOW
 from trainer import experts
 from trainer.calibrate import at_scale
+from trainer.choice.repetition import repeats
+from trainer.choice.scales import Choice, choose, largest
 from trainer.config import ExpertRule
 from trainer.preprocess import split
-from trainer.repetition import repeats
-from trainer.scales import Choice, choose, largest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.config import TrainerConfig
-    from trainer.rows import Series
+    from trainer.reading.rows import Series
 
 
 def suited(series: Sequence[Series], config: TrainerConfig) -> tuple[list[ExpertRule], Choice]:

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from stream_detector.config import ConfigError
-from trainer.recipe_files import default_or
+from trainer.config.recipes import default_or
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,15 +12,15 @@ import typer
 
 from stream_detector.bundle import SERIES, Registry
 from stream_detector.config import ConfigError, parse_yaml
-from trainer.data_config import Data
-from trainer.evaluate_command import truth_of
-from trainer.threshold_config import ThresholdChoice
+from trainer.commands.evaluate import truth_of
+from trainer.config.data import Data
+from trainer.config.threshold import ThresholdChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stream_detector.bundle import Bundle
-    from trainer.refresh_command import Ports
+    from trainer.commands.refresh import Ports
     from trainer.thresholds import Chosen
 
 

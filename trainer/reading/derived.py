@@ -12,9 +12,9 @@ from stream_detector.core.resample import Buckets, run_lengths
 from stream_detector.core.segments import Segments
 from stream_detector.core.transforms import Transforms, transformed
 from trainer.data import SeriesData
-from trainer.rows import PIECE_VALUES, read
-from trainer.spool import SampleFiles
-from trainer.training_set import StoredSeries
+from trainer.reading.rows import PIECE_VALUES, read
+from trainer.reading.spool import SampleFiles
+from trainer.reading.training_set import StoredSeries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.bundle import Transform
-    from trainer.rows import Series
-    from trainer.spool import Piece
+    from trainer.reading.rows import Series
+    from trainer.reading.spool import Piece
 
 
 def derived(series: Sequence[Series], rules: Sequence[Transform]) -> list[Series]:

@@ -17,16 +17,16 @@ import msgspec
 import typer
 
 from stream_detector.config import ConfigError, milliseconds
-from trainer.recipe_files import load_config
-from trainer.tune_config import Tune
+from trainer.config.recipes import load_config
+from trainer.config.tune import Tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainer.commands.refresh import Ports
     from trainer.config import TrainerConfig
-    from trainer.refresh_command import Ports
-    from trainer.training_set import TrainingSet
-    from trainer.tune import Best
+    from trainer.reading.training_set import TrainingSet
+    from trainer.tuning.tune import Best
 
 BETTER = {"validation_error": "less", "average_precision": "more", "recall": "more"}
 
@@ -140,12 +140,12 @@ def run(
     now: Callable[[], datetime],
 ) -> dict[str, Any]:
     """Search, and write the best recipe each time a better one is found; what --json prints."""
-    from trainer.objective import Objective  # noqa: PLC0415  # torch takes seconds
-    from trainer.space import Space, to_yaml  # noqa: PLC0415
-    from trainer.training_set import training_set  # noqa: PLC0415
+    from trainer.reading.training_set import training_set  # noqa: PLC0415
+    from trainer.tuning.objective import Objective  # noqa: PLC0415  # torch takes seconds
+    from trainer.tuning.space import Space, to_yaml  # noqa: PLC0415
 
     try:
-        from trainer.tune import search  # noqa: PLC0415  # optuna is an extra
+        from trainer.tuning.tune import search  # noqa: PLC0415  # optuna is an extra
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise
@@ -214,8 +214,8 @@ def _counts(trials: dict[str, int]) -> str:
 
 def _about(settings: TrainerConfig, data: TrainingSet) -> dict[str, str]:
     """What the trials of one study must have in common, by the name that a refusal gives it."""
-    from trainer.rows import pieces  # noqa: PLC0415
-    from trainer.space import to_yaml  # noqa: PLC0415
+    from trainer.reading.rows import pieces  # noqa: PLC0415
+    from trainer.tuning.space import to_yaml  # noqa: PLC0415
 
     replace = msgspec.structs.replace
     anywhere = replace(settings, data=replace(settings.data, path=None, memory=1), tune=Tune())

@@ -24,8 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stream_detector.bundle import BundleError
 from stream_detector.config import ConfigError
 from trainer.data import DataError
-from trainer.space import contract
-from trainer.study_file import held
+from trainer.tuning.space import contract
+from trainer.tuning.study_file import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from trainer.config import TrainerConfig
+    from trainer.config.tune import Dimension, Tune
     from trainer.fit import OnPass
-    from trainer.objective import Measured
-    from trainer.space import Space
-    from trainer.tune_config import Dimension, Tune
+    from trainer.tuning.objective import Measured
+    from trainer.tuning.space import Space
 
 NAME = "tune"
 LIKE_TRIALS, FIRST_PASS = 5, 3

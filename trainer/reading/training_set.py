@@ -14,10 +14,10 @@ import numpy as np
 
 from stream_detector.formats.tables import TableError, read_tables
 from trainer.data import DataError, SeriesData, by_series, clean, clean_pieces, not_empty
-from trainer.intake import Intake
-from trainer.known import Known, breaks
-from trainer.rows import PIECE_VALUES, joined, read
-from trainer.spool import SampleFiles
+from trainer.reading.intake import Intake
+from trainer.reading.known import Known, breaks
+from trainer.reading.rows import PIECE_VALUES, joined, read
+from trainer.reading.spool import SampleFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.data_config import Data
-    from trainer.known import KeptRows
-    from trainer.rows import Rows, Series
-    from trainer.spool import Piece
+    from trainer.config.data import Data
+    from trainer.reading.known import KeptRows
+    from trainer.reading.rows import Rows, Series
+    from trainer.reading.spool import Piece
 
 MEBIBYTE = 1 << 20
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trainer.data import DataError
-from trainer.rows import Lazy
+from trainer.reading.rows import Lazy
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import TrainerConfig
-    from trainer.rows import Series
+    from trainer.reading.rows import Series
     from trainer.windows import WindowSource
 
 REPEATING = 0.4
