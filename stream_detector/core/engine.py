@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from stream_detector.core import alarms
+from stream_detector.core import alarms, blame
 from stream_detector.core import levels as lv
 from stream_detector.core.clock import FOREVER, NEVER
 from stream_detector.core.detail import Detail, detail_of
@@ -283,7 +283,7 @@ class Engine:
             scored=told.each(seen, slab.scored[rows]).astype(np.int32),
             steps=steps,
             excess=new * serving.weights,
-            windows={k: (w, a.contribution, a.expected) for k, (w, a) in scored.items()},
+            windows=blame.told(slab, scored, score_now, level < threshold),
             expert_scale=[expert.scale for expert in serving.experts],
         )
         slab.level[segments.row] = level[segments.last]

@@ -78,6 +78,12 @@ class Slab:
     rests: NDArray[np.bool_]  # [R, F] it was zero at times, while this was learnt
     watched: NDArray[np.uint8]  # [R] samples that this was learnt from
 
+    # Only where there are several features:
+    blame: NDArray[np.float32]  # [R, S, F] each one's usual part of the score
+    blame_known: NDArray[np.uint16]  # [R, S] calm windows that this rests on, up to a bound
+    blame_sum: NDArray[np.float64]  # [R, S, F] of those of the unfinished block
+    blame_count: NDArray[np.uint16]  # [R, S]
+
     # Only where samples are resampled:
     bucket: NDArray[np.int64]  # [R] number of the bucket that is being filled; NEVER before it
     bucket_value: NDArray[np.float64]  # [R, F]
@@ -121,6 +127,12 @@ class Slab:
             "bucket_count": (np.int64, (), 0),
             "begun": (np.int64, (), 0),
         }
+        blamed: dict[str, tuple[DTypeLike, tuple[int, ...], Any]] = {
+            "blame": (np.float32, (s, f), 0),
+            "blame_known": (np.uint16, (s,), 0),
+            "blame_sum": (np.float64, (s, f), 0),
+            "blame_count": (np.uint16, (s,), 0),
+        }
         return {
             "anchor": (np.float64, (f,), np.nan),
             "last": (np.float64, (f,), np.nan),
@@ -160,6 +172,7 @@ class Slab:
             "moves": (np.uint8, (f,), 0),
             "rests": (np.bool_, (f,), 0),
             "watched": (np.uint8, (), 0),
+            **(blamed if f > 1 else {}),
             **(resampled if self.transforms.grid else {}),
         }
 
