@@ -69,6 +69,21 @@ class NumpyScorer:
         )
 
 
+class Shares(NumpyScorer):
+    """A feature's contribution is its share of the newest step's square."""
+
+    def score(
+        self,
+        scale: int,
+        windows: NDArray[np.float32],
+        center: NDArray[np.float32],
+        spread: NDArray[np.float32],
+    ) -> Scores:
+        found = super().score(scale, windows, center, spread)
+        whole = found.contribution.sum(axis=1, keepdims=True)
+        return found._replace(contribution=found.contribution / np.maximum(whole, 1e-30))
+
+
 def model(
     features: Sequence[str] = ("value",),
     scales: Sequence[int] = (1,),

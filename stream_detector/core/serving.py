@@ -191,10 +191,15 @@ class Serving:
 
     def take_over(self, slab: Slab) -> None:
         """Serve a slab that another model served: windows stay, what scores meant is forgotten."""
+        doubtful = np.flatnonzero(slab.scored < slab.whole)
+        slab.whole.fill(0)  # it counts scores, and those begin anew
         for history in slab.history:
             history.fill(np.nan)
         slab.excess.fill(np.nan)
         slab.level.fill(np.nan)
+        if slab.features > 1:
+            for learnt in (slab.blame, slab.blame_known, slab.blame_sum, slab.blame_count):
+                learnt.fill(0)
         for name, row in slab.index.items():
             known = self.table.row.get(name)
             if known is None:
@@ -212,3 +217,4 @@ class Serving:
             if moved:  # the ring is relative to the anchor that the series has
                 slab.anchor[row] = anchor
                 slab.center[row] = self.table.center[known] - anchor
+        slab.doubt(doubtful)

@@ -172,6 +172,24 @@ def test_the_threshold_says_where_it_comes_from(rule: dict[str, float] | None) -
     assert "900 held-out windows of 1 series" in threshold.provenance
 
 
+def test_a_series_of_larger_errors_is_as_unusual_where_multiples_are_fused() -> None:
+    raw = noise(4000, 3, 2.0)
+    result = calibrated([RunScores(0, raw)], Calibration(tail=0.95, shape="ratio"))
+    for one, scores in zip(result.experts, raw.T.astype(np.float64), strict=True):
+        assert one.tail is not None
+        above = scores[scores > np.quantile(scores, 0.95)]
+        mean = above.mean() - np.quantile(scores, 0.95)
+        assert core.excess_of(np.array([mean], np.float32), one.tail) == pytest.approx(1.0)
+
+    def t(times: float) -> NDArray[np.float64]:
+        columns = zip(raw.T * np.float32(times), result.experts, strict=True)
+        excess = np.column_stack([core.excess_of(scores, one.tail) for scores, one in columns])
+        score = core.fuse(excess, "sum", [one.weight for one in result.experts])
+        return core.transformed(score, result.levels)
+
+    assert t(9.0) - t(1.0) == pytest.approx(np.log(9.0), abs=1e-4)
+
+
 def test_a_logarithmic_tail_keeps_the_order_and_is_ln_2_where_it_begins() -> None:
     raw = noise(4000, 3, 2.0)
     config = Calibration(tail=0.99, shape="log", fusion="l2")

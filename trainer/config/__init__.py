@@ -275,10 +275,11 @@ class Calibration(Section, frozen=True, kw_only=True):
         ),
     ] = None
     shape: Annotated[
-        Literal["linear", "log"],
+        Literal["linear", "log", "ratio"],
         Meta(
-            description="How it counts: by its excess over that quantile, or by ln(1 + score / "
-            "quantile), which counts below it as well."
+            description="How it counts: by its excess over that quantile in units of the mean "
+            "excess, or, below it as well, by ln(1 + score / quantile) or as a multiple (ratio) of "
+            "the mean excess, which suits series of unlike noise."
         ),
     ] = "linear"
     fusion: Annotated[
