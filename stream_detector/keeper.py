@@ -17,6 +17,7 @@ from stream_detector.formats.snapshots import GroupState, Snapshot
 from stream_detector.ports import Position, Restored, Saved, SnapshotError
 from stream_detector.records import Partition
 from stream_detector.restore import Restorer, Track
+from stream_detector.ticking import MANY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
     from stream_detector.ports import Clock, ModelLibrary, Polled, Rewindable, SnapshotStore
     from stream_detector.records import Record
     from stream_detector.restore import Decoder, Replay
+    from stream_detector.ticking import Ticks
 
 _log = logging.getLogger(__name__)
+
+LEAVE_S = 5.0
+"""For last snapshots, of the time that a service is given to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +78,16 @@ class _UnderWay(NamedTuple):
 class Keeper:
     """All calls come from the loop's thread."""
 
-    def __init__(
-        self, keeping: Keeping, engine: Engine, decoder: Decoder, groups: Groups, clock: Clock
+    def __init__(  # what it shares with the loop
+        self,
+        keeping: Keeping,
+        engine: Engine,
+        decoder: Decoder,
+        groups: Groups,
+        ticks: Ticks,
+        clock: Clock,
     ) -> None:
+        self._ticks = ticks
         self._keeping = keeping
         self._source = keeping.source
         self._engine = engine
@@ -137,6 +149,11 @@ class Keeper:
             track.models.setdefault(group, []).append((track.at, version))
             self._reword(partition)
 
+    def ticked(self, partitions: Iterable[Partition]) -> None:
+        """These had a tick before their next record."""
+        for partition in partitions:
+            self._reword(partition)
+
     def position(self, partition: Partition, offset: int) -> Position:
         """What to commit when everything below the offset is dealt with."""
         track = self._tracks[partition]
@@ -147,6 +164,8 @@ class Keeper:
                 cfg=self._keeping.cfg,
                 parts=self._keeping.parts.get(partition.topic, 0),
                 models=track.models,
+                doubted=track.doubted,
+                ticks=[(tick.offset, tick.time) for tick in self._ticks.of(partition)],
             )
             track.metadata = checkpoint.encode(said)
         return Position(offset, track.metadata)
@@ -168,6 +187,29 @@ class Keeper:
         if self._under_way is None:
             self._prune()
             self._copy_next()
+
+    def leave(self) -> None:
+        """Take last snapshots, those first that spare the longest replay, while there is time.
+
+        Whoever takes over then has nothing to read again.
+        """
+        if self._keeping.store is None or self._keeping.writer is None:
+            return
+        deadline = self._clock.monotonic() + LEAVE_S
+        behind = {p: track.at - track.replay_from for p, track in self._tracks.items()}
+        for partition in [None, *sorted(self._tracks, key=lambda p: behind[p], reverse=True)]:
+            if self._under_way is None and partition is not None and self._worth(partition):
+                self._copy(partition)
+            if self._under_way is None:
+                continue
+            left = deadline - self._clock.monotonic()
+            try:
+                self._under_way.future.exception(max(0.0, left))
+            except TimeoutError:
+                _log.warning("stopping without a last snapshot of every partition")
+                return
+            self._written(self._under_way)
+            self._under_way = None
 
     def news(self) -> News:
         news, self._news = self._news, News()
@@ -200,11 +242,13 @@ class Keeper:
         partition = replay.partition
         del self._replays[partition]
         self._news.restored.append(self._restorer.finish(replay))
+        now = self._clock.monotonic()
+        self._ticks.resume(partition, replay.until, replay.ticks, now)
         track = self._tracks[partition] = replay.track
         track.prunable = True
         # Staggered: partitions that came together are not all due at once.
         share = (partition.number % 16 + 1) / 16
-        track.due = self._clock.monotonic() + self._keeping.every * share
+        track.due = now + self._keeping.every * share
         self._reword(partition)
 
     def _reword(self, partition: Partition) -> None:
@@ -212,7 +256,7 @@ class Keeper:
         track.metadata = ""
         self._changed.add(partition)
         position = self.position(partition, track.at)
-        if len(position.metadata) > checkpoint.CROWDED:
+        if len(position.metadata) > checkpoint.CROWDED or len(self._ticks.of(partition)) > MANY:
             track.due = 0.0
 
     def _copy_next(self) -> None:
@@ -220,12 +264,18 @@ class Keeper:
         due = [
             (track.due, partition)
             for partition, track in self._tracks.items()
-            if track.due <= now and (track.at > track.replay_from or not track.snapshots)
+            if track.due <= now and self._worth(partition)
         ]
-        if not due:
-            return
-        _, partition = min(due)
+        if due:
+            self._copy(min(due)[1])
+
+    def _worth(self, partition: Partition) -> bool:
+        """Whether a snapshot would spare anybody a replay, or be the first."""
         track = self._tracks[partition]
+        return track.at > track.replay_from or not track.snapshots
+
+    def _copy(self, partition: Partition) -> None:
+        track, now = self._tracks[partition], self._clock.monotonic()
         track.due = now + self._keeping.every
         copies = {
             group: (self._engine.version(group), self._engine.layout(group), copied)
@@ -269,6 +319,9 @@ class Keeper:
         for group, served in track.models.items():
             before = [entry for entry in served if entry[0] <= oldest][-1:]
             track.models[group] = before + [entry for entry in served if entry[0] > oldest]
+        if track.doubted is not None and track.doubted <= oldest:
+            track.doubted = None
+        self._ticks.forget(partition, oldest)
         track.prunable = True
         self._reword(partition)
 

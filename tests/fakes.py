@@ -69,6 +69,21 @@ class NumpyScorer:
         )
 
 
+class Shares(NumpyScorer):
+    """A feature's contribution is its share of the newest step's square."""
+
+    def score(
+        self,
+        scale: int,
+        windows: NDArray[np.float32],
+        center: NDArray[np.float32],
+        spread: NDArray[np.float32],
+    ) -> Scores:
+        found = super().score(scale, windows, center, spread)
+        whole = found.contribution.sum(axis=1, keepdims=True)
+        return found._replace(contribution=found.contribution / np.maximum(whole, 1e-30))
+
+
 def model(
     features: Sequence[str] = ("value",),
     scales: Sequence[int] = (1,),
@@ -94,7 +109,7 @@ def model(
         score_location=np.full(n, location),
         score_spread=np.full(n, spread),
         score_count=np.full(n, 1000),
-        memory=np.repeat(prior(2.0, 0.3, 0.01), n),
+        memory=np.repeat(prior(2.0, 0.3, 0.01, location, spread), n),
         score_mean=np.full(n, np.exp(location)),
         score_std=np.full(n, spread),
         interval=np.full(n, 60_000.0),

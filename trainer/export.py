@@ -98,21 +98,22 @@ class Exported(nn.Module):
         center: Tensor,  # [B, F] relative to the anchor
         scale: Tensor,  # [B, F]
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, E], [B, F], [B, F] relative to the anchor
-        x = (windows - center.unsqueeze(1)) / scale.unsqueeze(1)
-        x = x.clamp(-self.clip, self.clip)
+        # In place where nobody else holds the tensor: a fresh one for every tile costs time.
+        x = (windows - center.unsqueeze(1)).div_(scale.unsqueeze(1)).clamp_(-self.clip, self.clip)
         middle = torch.zeros_like(center)
         if self.local:
             older = x[:, :-1]
             middle = older.median(dim=1)[0] if self.robust else older.mean(dim=1)
             x = x - middle.unsqueeze(1)
-        estimate, target, window = self.model.compare(x)
-        whole = (target - estimate).square().mean(dim=1)  # [B, F]
-        away = x[:, -1] - window[:, -1]
+        whole, estimate = self.model.errors(x)  # [B, F] both
+        away = x[:, -1] - estimate
         newest = away.square()  # [B, F]
         below = away.clamp(max=0.0).square().mean(dim=1)
         above = away.clamp(min=0.0).square().mean(dim=1)
-        moved = (windows[:, 1:] != windows[:, :-1]).to(windows.dtype)
-        latest = (moved * self.steps).amax(dim=1)  # the step of the last change, 0 for none
+        flat, width = windows.flatten(1), windows.shape[2]
+        moved = (flat[:, width:] - flat[:, :-width]).ne_(0.0)
+        moved = moved.mul_(self.steps.expand(-1, width).flatten()).view(len(x), -1, width)
+        latest = moved.amax(dim=1)  # the step of the last change, 0 for none
         stuck = (1.0 - latest / self.changes).square() * self.moves  # [B, F]
         most = stuck.amax(dim=1)  # [B]
         own = (whole.mean(dim=1), newest.mean(dim=1), most, below, above)
@@ -126,7 +127,7 @@ class Exported(nn.Module):
         errors = errors / errors.sum(dim=1, keepdim=True).clamp_min(1e-30)
         still = stuck / stuck.sum(dim=1, keepdim=True).clamp_min(1e-30)
         contribution = errors + self.sticks * most.unsqueeze(1) * (still - errors)
-        expected = (window[:, -1] + middle) * scale + center
+        expected = (estimate + middle) * scale + center
         return torch.cat(scores, dim=1), contribution, expected
 
 

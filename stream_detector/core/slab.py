@@ -57,6 +57,7 @@ class Slab:
     location: NDArray[np.float64]  # [R] of the transformed score
     deviation: NDArray[np.float64]  # [R]
     scored: NDArray[np.int32]  # [R] scores so far
+    whole: NDArray[np.int32]  # [R] from so many on nothing is left of a restore in part only
     memory: NDArray[np.void]  # [R] what they have taught
     promised: NDArray[np.float32]  # [R] alarms a score that are accepted; NaN where none is told
     wanted: NDArray[np.float32]  # [R] level that raises an alarm; NaN where none is told
@@ -76,6 +77,12 @@ class Slab:
     moves: NDArray[np.uint8]  # [R, F] samples that brought another value, while this was learnt
     rests: NDArray[np.bool_]  # [R, F] it was zero at times, while this was learnt
     watched: NDArray[np.uint8]  # [R] samples that this was learnt from
+
+    # Only where there are several features:
+    blame: NDArray[np.float32]  # [R, S, F] each one's usual part of the score
+    blame_known: NDArray[np.uint16]  # [R, S] calm windows that this rests on, up to a bound
+    blame_sum: NDArray[np.float64]  # [R, S, F] of those of the unfinished block
+    blame_count: NDArray[np.uint16]  # [R, S]
 
     # Only where samples are resampled:
     bucket: NDArray[np.int64]  # [R] number of the bucket that is being filled; NEVER before it
@@ -103,6 +110,7 @@ class Slab:
         self.next_eviction = FOREVER  # no series is due before this time
         self.next_census = NEVER  # when those are counted that share the total alarm budget
         self.fleet = 0  # series at the last census
+        self.suspect_until = NEVER  # on the elapsed clock: who comes anew may have been lost
         self.next_silence = NEVER  # no series that still sends has a deadline before this time
         self.columns = self._layout()
         for name, (dtype, shape, _) in self.columns.items():
@@ -118,6 +126,12 @@ class Slab:
             "bucket_value": (np.float64, (f,), 0),
             "bucket_count": (np.int64, (), 0),
             "begun": (np.int64, (), 0),
+        }
+        blamed: dict[str, tuple[DTypeLike, tuple[int, ...], Any]] = {
+            "blame": (np.float32, (s, f), 0),
+            "blame_known": (np.uint16, (s,), 0),
+            "blame_sum": (np.float64, (s, f), 0),
+            "blame_count": (np.uint16, (s,), 0),
         }
         return {
             "anchor": (np.float64, (f,), np.nan),
@@ -138,6 +152,7 @@ class Slab:
             "location": (np.float64, (), 0),
             "deviation": (np.float64, (), 1),
             "scored": (np.int32, (), 0),
+            "whole": (np.int32, (), 0),
             "memory": (MEMORY, (), prior(1.0, 1.0, 1.0)[0]),
             "promised": (np.float32, (), np.nan),
             "wanted": (np.float32, (), np.nan),
@@ -157,6 +172,7 @@ class Slab:
             "moves": (np.uint8, (f,), 0),
             "rests": (np.bool_, (f,), 0),
             "watched": (np.uint8, (), 0),
+            **(blamed if f > 1 else {}),
             **(resampled if self.transforms.grid else {}),
         }
 
@@ -208,6 +224,10 @@ class Slab:
         for past in self.pasts():
             past[row] = np.nan
         self.busy[row] = row in self.open
+
+    def doubt(self, rows: NDArray[np.int64]) -> None:
+        """What is known of these may be a part only, until their windows are filled anew."""
+        self.whole[rows] = self.scored[rows] + WINDOW * self.scales[-1]
 
     def episodes(self, row: int) -> list[Episode]:
         """The open episodes of a row, by kind."""
@@ -262,7 +282,9 @@ class Slab:
         """Hash of the whole state; equal states give equal hashes whatever their row numbers."""
         rows = self.rows()
         result = hashlib.blake2b(digest_size=16)
-        result.update(repr((self.clock, self.scales, self.smoothing, self.fleet)).encode())
+        result.update(
+            repr((self.clock, self.scales, self.smoothing, self.fleet, self.suspect_until)).encode()
+        )
         for name in sorted(self.index):
             result.update(name.encode("utf-8", "surrogatepass") + b"\0")
         for name in self.columns:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from stream_detector.bundle import Transform
 from stream_detector.core.engine import Engine
 from stream_detector.core.policy import HOUR, Policy
-from stream_detector.records import AnomalyEvent, Batch, Partition
-from tests.fakes import batch, cut, model
+from stream_detector.records import AnomalyEvent, Batch, Kind, Partition
+from tests.fakes import Shares, batch, cut, model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,6 +175,19 @@ def test_cutting_the_stream_differently_changes_no_event_no_verdict_and_no_state
     for a, b in zip(found[1:], expected[1:], strict=True):
         np.testing.assert_array_equal(a, b)
     assert many.digest(Partition("t", 0)) == one.digest(Partition("t", 0))
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32), scales=st.sampled_from([(1,), (1, 4)]))
+def test_contributions_to_an_anomaly_are_shares_of_one(seed: int, scales: tuple[int, ...]) -> None:
+    engine = Engine("test", replace(POLICY, min_length=1, level=2.0))
+    engine.serve("g", model("abc", scales, known={"s0": (0.0, 1.0)}, scorer=Shares()))
+    events = engine.process([stream(seed, 3, 460)]).events
+    told = [event.contribution for event in events if event.kind is Kind.ANOMALY]
+    assert told
+    for shares in told:
+        assert min(shares.values()) >= 0
+        assert abs(sum(shares.values()) - 1) < 1e-5
 
 
 @settings(max_examples=3, deadline=None)

@@ -25,7 +25,7 @@ COMPOSITION_ROOTS = ("stream_detector.cli", "stream_detector.commands", "trainer
 CORE = ("stream_detector.core", "stream_detector.records")
 APP = tuple(
     f"stream_detector.{name}"
-    for name in ("app", "inputs", "keeper", "rekeying", "restore", "ticking")
+    for name in ("app", "inputs", "keeper", "outbox", "rekeying", "restore", "ticking")
 )
 FOR_ADAPTERS = (
     "stream_detector.core",  # but never its engine

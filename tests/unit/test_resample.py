@@ -189,7 +189,7 @@ def test_scores_are_smoothed_within_a_run_only() -> None:
         running.process([batch(["s"] * len(times), times, values * before)])
         [slab] = running._slabs.values()
         slab.location[:], slab.deviation[:], slab.scored[:] = -3.0, 1.0, 10**6
-        slab.memory[:] = prior(2.0, 0.3, 0.01)
+        slab.memory[:] = prior(2.0, 0.3, 0.01, -3.0)
         [verdicts] = running.process([batch(["s"] * len(late), late, values)]).verdicts
         return verdicts.level[3 * 60 :]
 

@@ -7,7 +7,7 @@ import pytest
 
 from stream_detector.bundle import Smoothing
 from stream_detector.core import levels as core
-from stream_detector.core.calibration import Heights
+from stream_detector.core.calibration import Tail
 from stream_detector.core.levels import fuse, transformed
 from stream_detector.ports import Scores
 from tests.unit.trainer_cases import series
@@ -50,9 +50,8 @@ def levels_of(result: Calibrated, raw: NDArray[np.float32], row: int) -> NDArray
     levels: Levels = result.levels
     table: SeriesTable = result.series
     t = transformed(fuse(raw, "sum", [one.weight for one in result.experts]), levels)
-    z = (t - table.score_location[row]) / table.score_spread[row]
-    heights = Heights.of(table.memory[row : row + 1])
-    return heights.level(z, np.zeros(len(z), np.int64))
+    one = slice(row, row + 1)
+    return Tail.of(table.memory[one], table.score_location[one], table.score_spread[one]).level(t)
 
 
 def test_the_realised_tail_on_fresh_normal_data_is_near_the_promised_one() -> None:

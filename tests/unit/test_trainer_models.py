@@ -388,3 +388,20 @@ def test_one_principal_component_gives_a_window_the_same_bits_beside_any_others(
         whole = found.model(x)
         assert torch.equal(found.model(x.roll(3, 0)).roll(-3, 0), whole)
         assert torch.equal(found.model(x[64:80]), whole[64:80])
+
+
+@pytest.mark.parametrize("of", ["step", "window"])
+@pytest.mark.parametrize("features", [2, 20])
+def test_errors_of_principal_components_are_those_of_their_reconstruction(
+    of: str, features: int
+) -> None:
+    torch.manual_seed(1)
+    mixed = torch.randn(256, 60, features) @ torch.randn(features, features) + 3.0
+    model = models.build("pca", features, {"of": of, "variance": 0.5})
+    assert isinstance(model, models.pca.Pca)
+    model.solve([mixed], lambda sums: sums)
+    whole, newest = model.errors(mixed)
+    torch.testing.assert_close(
+        whole, (mixed - model(mixed)).square().mean(dim=1), rtol=1e-4, atol=0
+    )
+    torch.testing.assert_close(newest, model(mixed)[:, -1], rtol=1e-4, atol=1e-4)

@@ -37,7 +37,7 @@ class SmapMsl(ranges.RangeSuite):
     )
     protocol: ClassVar[str] = (
         "Trained on each channel's train part; telemetry and commands are features alike; samples "
-        f"count as one a minute. {ranges.PROTOCOL}"
+        f"count as one a minute. {ranges.PROTOCOL} {ranges.USUAL_THRESHOLD}"
     )
 
     def find(self, data: Path) -> list[Path]:

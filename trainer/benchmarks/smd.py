@@ -33,7 +33,9 @@ class Smd(ranges.RangeSuite):
         "needs train/, test/ and test_label/ with machine-*.txt, from ServerMachineDataset of "
         "https://github.com/NetManAIOps/OmniAnomaly, or machine-*.npz with arrays of these names"
     )
-    protocol: ClassVar[str] = f"Trained on each machine's train part. {ranges.PROTOCOL}"
+    protocol: ClassVar[str] = (
+        f"Trained on each machine's train part. {ranges.PROTOCOL} {ranges.USUAL_THRESHOLD}"
+    )
 
     def find(self, data: Path) -> list[Path]:
         folder = own_folder(data, ["smd", "ServerMachineDataset"])

@@ -18,7 +18,7 @@ USUAL = 0.99
 class Family(nn.Module):
     """forward: normalised windows [B, 60, F] -> scores [B, columns], >= 0, larger is worse; and how
 
-    much each feature is to blame [B, F]: its shares of the scores, each weighted by the square of
+    much each feature is to blame [B, F]: its shares of the scores, each weighted by
     log(1 + score / the score's usual size), so that a feature of a calm score has little of it.
     """
 
@@ -42,9 +42,8 @@ class Family(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scores, parts = self.measure(x)
-        shares = parts / parts.sum(dim=2, keepdim=True).clamp_min(1e-30)
-        weight = (1.0 + scores / self.usual).log().square()
-        return scores, (weight.unsqueeze(2) * shares).sum(dim=1)
+        weight = (1.0 + scores / self.usual).log() / parts.sum(dim=2).clamp_min(1e-30)
+        return scores, (weight.unsqueeze(2) * parts).sum(dim=1)
 
     def learn_usual(self, windows: Tensor) -> None:
         """Fit the usual size of each score; the last step of `prepare`."""

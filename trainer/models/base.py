@@ -41,6 +41,14 @@ class WindowModel(nn.Module):
         estimate = self(x)
         return estimate[:, -self.counted :], x[:, -self.counted :], estimate
 
+    def errors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean squared reconstruction error by feature, and the estimate of the newest step, each
+
+        [B, F].
+        """
+        estimate, target, window = self.compare(x)
+        return (target - estimate).square().mean(dim=1), window[:, -1]
+
     def learn(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The pair of `compare` as training sees it, and what is added to its loss (a scalar)."""
         estimate, target, _ = self.compare(x)

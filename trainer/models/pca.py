@@ -45,10 +45,24 @@ class Pca(ClosedForm):
         self.components, self.variance = options.components or 0, options.variance
         self.mean = nn.Buffer(torch.zeros(size))
         self.basis = nn.Buffer(torch.zeros(size, 1))  # [60F or F, components], orthonormal columns
+        # What is left of a step when the components are taken out is one product [F, F or more].
+        self.stepwise = options.of == "step"
+        self.rest = nn.Buffer(padded(torch.eye(size if self.stepwise else 0)))
 
     def forward(self, x: Tensor) -> Tensor:  # [B, 60, F] normalised -> the same, reconstructed
         away = x.reshape(-1, len(self.mean)) - self.mean
         return ((away @ self.basis) @ self.basis.t() + self.mean).view_as(x)
+
+    def errors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.stepwise:
+            estimate = self(x)
+            return (x - estimate).square().mean(dim=1), estimate[:, -1]
+        features = len(self.mean)
+        left = (x.reshape(-1, features) @ self.rest).view(x.shape[0], -1)
+        left.sub_((self.mean @ self.rest).expand(x.shape[1], -1).flatten())
+        left = left.view(x.shape[0], x.shape[1], -1)
+        newest = x[:, -1] - left[:, -1, :features]
+        return left.square_().mean(dim=1)[:, :features], newest
 
     def solve(self, windows: Iterable[Tensor], total: Callable[[Tensor], Tensor]) -> None:
         """One pass over the windows; memory for two matrices [60F, 60F], or [F, F]."""
@@ -70,5 +84,8 @@ class Pca(ClosedForm):
             share = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
             kept = int((share < self.variance).sum().item()) + 1
         self.mean.copy_(mean)
-        basis = directions[:, : min(kept, size - 1)].to(self.mean.dtype)
-        self.basis = nn.Buffer(padded(basis))
+        basis = directions[:, : min(kept, size - 1)]
+        self.basis = nn.Buffer(padded(basis.to(self.mean.dtype)))
+        if self.stepwise:
+            rest = torch.eye(size, dtype=basis.dtype, device=basis.device) - basis @ basis.t()
+            self.rest.copy_(padded(rest))
