@@ -14,12 +14,12 @@ import numpy as np
 from stream_detector.config import milliseconds
 from stream_detector.core.policy import Policy
 from stream_detector.core.rejections import Breaker, bounded, judged_unusable, unusable
-from stream_detector.formats.events import dead_letter, event_message
 from stream_detector.formats.json import LETTERS_PER_RECORD
 from stream_detector.inputs import Inputs
 from stream_detector.keeper import Keeper, News
+from stream_detector.outbox import Outbox
 from stream_detector.ports import Model, Position, Progress, Scores
-from stream_detector.records import UNKNOWN_TIME, Outcome, Partition
+from stream_detector.records import Outcome, Partition
 from stream_detector.ticking import Ticks
 
 if TYPE_CHECKING:
@@ -41,14 +41,12 @@ if TYPE_CHECKING:
         Source,
         Telemetry,
     )
-    from stream_detector.records import Message, Record, Rejected
+    from stream_detector.records import Record, Rejected
     from stream_detector.restore import Decoder
 
 _log = logging.getLogger(__name__)
 
 SECOND = 1.0
-HELD_BYTES = 128 << 20
-"""Bytes of records whose dead letters are held back at most; memory is not for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +137,7 @@ class Loop:
     ) -> None:
         """Without `keeping` state begins anew with every assignment."""
         self._source = source
-        self._sink = sink
+        self._outbox = Outbox(sink, settings.events_topic, settings.dead_letter_topic, clock)
         self._decoder = decoder
         self._groups = groups
         self._engine = engine
@@ -150,8 +148,6 @@ class Loop:
         self._store = store
         self._timed: dict[str, TimedScorer] = {}
         self._breaker = Breaker(settings.rejected_share, settings.rejected_window)
-        self._held: list[Message] = []
-        self._held_bytes = 0
         self._positions: dict[Partition, int] = {}  # not acknowledged yet
         self._keeper = Keeper(keeping, engine, decoder, groups, clock) if keeping else None
         self._next_look = 0.0
@@ -184,8 +180,10 @@ class Loop:
         while not stop():
             if not self.turn():
                 break
-        self._acknowledge(())  # a snapshot that has become durable last
         self._release()
+        if self._keeper is not None:
+            self._keeper.leave()
+        self._acknowledge(())  # snapshots that have become durable last
 
     def turn(self) -> bool:
         """One batch; False at the end of the input."""
@@ -193,10 +191,14 @@ class Loop:
         lap = _Laps(self._clock)
         polled = self._source.poll(self._settings.poll_timeout, self._settings.max_batch)
         lap("poll")
-        for partition in (*polled.revoked, *polled.assigned):
+        moved = polled.revoked | polled.assigned
+        for partition in moved:
             self._engine.drop(partition)
             self.ticks.drop(partition)
             self._positions.pop(partition, None)
+        if moved:
+            self._outbox.drop(moved)
+        latencies = self._outbox.latencies()
         records = polled.records
         if self._keeper is not None:
             records = self._keeper.take(polled)
@@ -222,7 +224,9 @@ class Loop:
         self._breaker.note(unusable(records, rejected, result, samples), rejected)
         self._breaker.check()
         rejected = bounded(rejected, LETTERS_PER_RECORD)
-        latencies = self._publish(records, result, rejected)
+        hold = self._breaker.suspicious
+        self._outbox.publish(records, result.events, rejected, hold=hold)
+        latencies += self._outbox.latencies()
         lap("publish")
         if self._store is not None:
             for verdicts in result.verdicts:
@@ -252,50 +256,16 @@ class Loop:
     def _scoring(self) -> float:
         return sum(timed.seconds for timed in self._timed.values())
 
-    def _publish(
-        self, records: Sequence[Record], result: Result, rejected: Sequence[Rejected]
-    ) -> list[float]:
-        """Send events and dead letters and wait for them; s from record to acknowledgement."""
-        settings = self._settings
-        letters = [dead_letter(reject, settings.dead_letter_topic) for reject in rejected]
-        messages = [event_message(event, settings.events_topic) for event in result.events]
-        self._held += letters
-        refused = {id(reject.record): reject.record for reject in rejected}
-        self._held_bytes += sum(len(record.value or b"") for record in refused.values())
-        if not self._breaker.suspicious or self._held_bytes > HELD_BYTES:
-            messages += self._take_held()
-        if not messages:
-            return []
-        for message in messages:
-            self._sink.send(message)
-        self._sink.flush()
-        now = self._clock.now() * 1000
-        causes = {(event.partition, event.offset) for event in result.events}
-        if not causes:
-            return []
-        times = [
-            record.timestamp
-            for record in records
-            if (Partition(record.topic, record.partition), record.offset) in causes
-            and record.timestamp != UNKNOWN_TIME
-        ]
-        return [max(0.0, (now - time) / 1000) for time in times]
-
-    def _take_held(self) -> list[Message]:
-        held, self._held, self._held_bytes = self._held, [], 0
-        return held
-
     def _acknowledge(self, records: Sequence[Record]) -> None:
         dealt = {Partition(r.topic, r.partition): r.offset + 1 for r in records}
         if self._keeper is not None:
             self._positions |= self._keeper.advanced(dealt.items())
         self._positions |= dealt
-        if not self._held:
+        if not self._outbox.holding:
             self._commit()
 
     def _commit(self) -> None:
-        if not self._positions:
-            return
+        """Also where no position is new: what ticks had to say is complete as well."""
         keeper, self._positions, positions = self._keeper, {}, self._positions.items()
         self._source.acknowledge(
             {p: keeper.position(p, at) if keeper else Position(at) for p, at in positions}
@@ -303,10 +273,7 @@ class Loop:
 
     def _release(self) -> None:
         """The input paused while few records had come in: their dead letters go out after all."""
-        if self._held:
-            for message in self._take_held():
-                self._sink.send(message)
-            self._sink.flush()
+        self._outbox.release()
         self._commit()
 
     def _tell(

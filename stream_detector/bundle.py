@@ -41,7 +41,7 @@ __all__ = [
     "golden_to_bytes", "load_bundle", "module_name",
 ]  # fmt: skip
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 WINDOW = 60
 MANIFEST = "manifest.json"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LEAVE_S = 5.0
+"""For last snapshots, of the time that a service is given to stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
@@ -147,6 +150,7 @@ class Keeper:
                 cfg=self._keeping.cfg,
                 parts=self._keeping.parts.get(partition.topic, 0),
                 models=track.models,
+                doubted=track.doubted,
             )
             track.metadata = checkpoint.encode(said)
         return Position(offset, track.metadata)
@@ -168,6 +172,29 @@ class Keeper:
         if self._under_way is None:
             self._prune()
             self._copy_next()
+
+    def leave(self) -> None:
+        """Take last snapshots, those first that spare the longest replay, while there is time.
+
+        Whoever takes over then has nothing to read again.
+        """
+        if self._keeping.store is None or self._keeping.writer is None:
+            return
+        deadline = self._clock.monotonic() + LEAVE_S
+        behind = {p: track.at - track.replay_from for p, track in self._tracks.items()}
+        for partition in [None, *sorted(self._tracks, key=lambda p: behind[p], reverse=True)]:
+            if self._under_way is None and partition is not None and self._worth(partition):
+                self._copy(partition)
+            if self._under_way is None:
+                continue
+            left = deadline - self._clock.monotonic()
+            try:
+                self._under_way.future.exception(max(0.0, left))
+            except TimeoutError:
+                _log.warning("stopping without a last snapshot of every partition")
+                return
+            self._written(self._under_way)
+            self._under_way = None
 
     def news(self) -> News:
         news, self._news = self._news, News()
@@ -220,12 +247,18 @@ class Keeper:
         due = [
             (track.due, partition)
             for partition, track in self._tracks.items()
-            if track.due <= now and (track.at > track.replay_from or not track.snapshots)
+            if track.due <= now and self._worth(partition)
         ]
-        if not due:
-            return
-        _, partition = min(due)
+        if due:
+            self._copy(min(due)[1])
+
+    def _worth(self, partition: Partition) -> bool:
+        """Whether a snapshot would spare anybody a replay, or be the first."""
         track = self._tracks[partition]
+        return track.at > track.replay_from or not track.snapshots
+
+    def _copy(self, partition: Partition) -> None:
+        track, now = self._tracks[partition], self._clock.monotonic()
         track.due = now + self._keeping.every
         copies = {
             group: (self._engine.version(group), self._engine.layout(group), copied)
@@ -269,6 +302,8 @@ class Keeper:
         for group, served in track.models.items():
             before = [entry for entry in served if entry[0] <= oldest][-1:]
             track.models[group] = before + [entry for entry in served if entry[0] > oldest]
+        if track.doubted is not None and track.doubted <= oldest:
+            track.doubted = None
         track.prunable = True
         self._reword(partition)
 

@@ -63,7 +63,8 @@ class Source(Protocol):
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
         """Everything below these positions is dealt with and may be committed.
 
-        The source commits at its configured interval, when a partition is revoked, and on close.
+        All that it had to say was given to the sink, so that both may be committed as one. The
+        source commits at its configured interval, when a partition is revoked, and on close.
         """
 
     def partitions(self) -> Mapping[str, int]:
@@ -108,13 +109,26 @@ class Rewindable(Source, Protocol):
 
 
 class Sink(Protocol):
-    """Where messages go. Called from one thread only."""
+    """Where messages go. Called from one thread only.
+
+    One that belongs to a transaction commits its messages together with the positions that its
+    source is told: both or none. Where that fails, both are as at the last commit: messages that
+    are sent until then are dropped, and the source's next polls tell all partitions as revoked,
+    and as assigned when it can go on, so that their state is restored and all is said again.
+    """
+
+    @property
+    def unseen(self) -> bool:
+        """Whether flushed messages wait for the commit of their transaction to become visible."""
 
     def send(self, message: Message) -> None:
         """Queue a message; blocks while more than the configured number is in flight."""
 
     def flush(self) -> None:
-        """Wait until every queued message is acknowledged. Raises SinkError where one was not."""
+        """Wait until every queued message is acknowledged. Raises SinkError where one was not.
+
+        In a transaction the commit waits instead.
+        """
 
     def close(self) -> None: ...
 

@@ -157,6 +157,7 @@ class Maturity(StrEnum):
     LEARNING = "learning"  # fewer samples than its centre and scale need
     WARMING = "warming"  # windows are scored, but its usual scores are not yet known
     MATURE = "mature"
+    RECOVERING = "recovering"  # restored in part only, and its windows are not its own yet
 
 
 def digest(*parts: object) -> str:

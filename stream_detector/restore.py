@@ -45,6 +45,11 @@ class Track:
     due: float = 0.0  # s of the monotonic clock: when to take the next snapshot
     prunable: bool = False  # older files may lie about
     metadata: str = ""  # cached
+    doubted: int | None = None  # offset at which the state was had in part only
+
+
+DEGRADED = frozenset({"partial", "bounded"})
+"""Outcomes after which series are `recovering`."""
 
 
 def last(served: Served, offset: int) -> str | None:
@@ -60,6 +65,7 @@ class _Ground(NamedTuple):
     groups: Mapping[str, GroupState]
     snapshots: list[str]
     models: Mapping[str, Served]
+    doubted: int | None = None
 
 
 class Replay:
@@ -76,6 +82,15 @@ class Replay:
         self.records = 0
         self.began = 0.0  # s of the monotonic clock
         self.switches: list[tuple[int, str, str]] = []  # offset, group, version; ascending
+        self.doubt_at: int | None = None
+
+    @property
+    def next_stop(self) -> int:
+        """Where something else than a record comes next."""
+        stops = [at for at, _, _ in self.switches[:1]]
+        if self.doubt_at is not None:
+            stops.append(self.doubt_at)
+        return min(stops, default=self.until)
 
 
 class Restorer:
@@ -115,7 +130,7 @@ class Restorer:
         offset = self._source.rewind(partition, ground.offset)
         if offset is None:
             return None
-        track = Track(offset, start.offset, ground.snapshots)
+        track = Track(offset, start.offset, ground.snapshots, doubted=ground.doubted)
         replay = Replay(partition, start.offset, self._engine.blank(), track, ground.outcome)
         replay.began = began
         if offset > ground.offset and ground.outcome != "bounded":
@@ -126,6 +141,8 @@ class Restorer:
         replay.switches.sort()
         for group, state in ground.groups.items():
             self._take_up(replay, group, state)
+        if ground.doubted is not None and (ground.offset < ground.doubted or not ground.groups):
+            replay.doubt_at = ground.doubted
         if ground.outcome not in {"new", "exact"}:
             _log.warning(
                 "%s: state is %s, from offset %d", _name(partition), ground.outcome, offset
@@ -138,7 +155,7 @@ class Restorer:
         replay.records += len(rest)
         while rest:
             self._switch(replay, rest[0].offset)
-            end = replay.switches[0][0] if replay.switches else replay.until
+            end = replay.next_stop
             part = [record for record in rest if record.offset < end]
             rest = rest[len(part) :]
             samples, _ = self._decoder.decode(part)
@@ -155,6 +172,9 @@ class Restorer:
             if replay.engine.version(group) != version:
                 replay.track.models[group].append((replay.until, version))
         self._engine.adopt(replay.engine, replay.partition)
+        if replay.outcome in DEGRADED:
+            self._engine.doubt(replay.partition)
+            replay.track.doubted = replay.until
         seconds = self._clock.monotonic() - replay.began
         _log.info(
             "%s: state in place (%s): %d records replayed in %.1f s",
@@ -181,9 +201,10 @@ class Restorer:
                 continue
             offset = snapshots.offset_of(name) or 0
             outcome = "older" if place else "exact"
-            return _Ground(outcome, offset, found.groups, saved.snapshots[place:], saved.models)
+            kept = saved.snapshots[place:]
+            return _Ground(outcome, offset, found.groups, kept, saved.models, saved.doubted)
         if not saved.snapshots and saved.replay_from >= earliest:
-            return _Ground("exact", saved.replay_from, {}, [], saved.models)
+            return _Ground("exact", saved.replay_from, {}, [], saved.models, saved.doubted)
         return _Ground("bounded", earliest, {}, [], saved.models)
 
     def _read(self, partition: Partition, name: str) -> Snapshot | Unusable:
@@ -214,13 +235,16 @@ class Restorer:
         ]
 
     def _switch(self, replay: Replay, offset: int) -> None:
-        """Swap the models that were swapped at this offset or before."""
+        """Swap the models that were swapped at this offset or before; doubt what was doubted."""
         while replay.switches and replay.switches[0][0] <= offset:
             at, group, version = replay.switches.pop(0)
             before = replay.engine.version(group)
             self._serve(replay, group, version)
             if replay.engine.version(group) != before:
                 replay.track.models[group].append((at, replay.engine.version(group)))
+        if replay.doubt_at is not None and replay.doubt_at <= offset:
+            replay.doubt_at = None
+            replay.engine.doubt(replay.partition)
 
     def _serve(self, replay: Replay, group: str, version: str) -> None:
         if version == replay.engine.version(group):

@@ -109,7 +109,7 @@ def model(
         score_location=np.full(n, location),
         score_spread=np.full(n, spread),
         score_count=np.full(n, 1000),
-        memory=np.repeat(prior(2.0, 0.3, 0.01), n),
+        memory=np.repeat(prior(2.0, 0.3, 0.01, location, spread), n),
         score_mean=np.full(n, np.exp(location)),
         score_std=np.full(n, spread),
         interval=np.full(n, 60_000.0),

@@ -11,8 +11,8 @@ import numpy as np
 
 from trainer import metrics
 from trainer.evaluate import summary
-from trainer.event_metrics import Matches, delay_summary, match, merge, recall_by_magnitude
-from trainer.vus import vus_pr
+from trainer.metrics.events import Matches, delay_summary, match, merge, recall_by_magnitude
+from trainer.metrics.vus import vus_pr
 
 if TYPE_CHECKING:
     from trainer.scored import Scored

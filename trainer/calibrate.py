@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from stream_detector.ports import Scorer
     from trainer.config import Calibration, ExpertRule
     from trainer.preprocess import Run, Scaling
-    from trainer.rows import Series
+    from trainer.reading.rows import Series
 
-Shape = Literal["linear", "log"]
+Shape = Literal["linear", "log", "ratio"]
+Transform = Literal["log", "log1p", "identity"]
+TRANSFORM: Mapping[Shape, Transform] = {"linear": "log1p", "log": "identity", "ratio": "log"}
+"""What makes a logarithm of errors of each shape's sum."""
 UNREMARKABLE = {"stuck": (5 / 59) ** 2}
 """Scores that count as usual though held-out data has none: five equal values, as holding makes."""
 WEIGHT_QUANTILE = 0.99
@@ -173,9 +176,9 @@ def calibrate(
     }
     fused = {number: scores[series[number].name].normal for number in by_series}
     middle = float(np.median([np.median(score) for score in fused.values()]))
-    transform: Literal["log", "log1p", "identity"] = "log"
+    transform: Transform = "log"
     if config.tail is not None:
-        transform = "log1p" if config.shape == "linear" else "identity"
+        transform = TRANSFORM[config.shape]
     blank = Levels(
         transform=transform, epsilon=max(1e-6 * middle, 1e-12),
         location=0.0, spread=1.0, anchor=1.0, excess=1.0, rate=1.0,
@@ -235,14 +238,22 @@ def _weighted(experts: Sequence[Expert], by_series: dict[int, NDArray[np.float32
 def _tailed(
     experts: Sequence[Expert], raw: NDArray[np.float32], quantile: float, shape: Shape
 ) -> list[Expert]:  # raw [n, X]
-    """Each expert with its tail: the excess over a quantile, in units of the mean excess."""
+    """Each expert with its tail: the excess over a quantile, in units of the mean excess.
+
+    A ratio leaves the quantile in: errors that are so many times larger, as of a noisier series,
+    then give a score that is so many times larger, and a logarithm that is only shifted.
+    """
     result = []
     for one, scores in zip(experts, raw.T.astype(np.float64), strict=True):
         least = UNREMARKABLE.get(one.name, 0.0)
         at = max(float(np.quantile(scores, quantile)), least, 1e-9)
         above = scores[scores > at]
         excess = float(above.mean()) - at if len(above) >= CLUSTERS else least or at
-        tail = Tail(shape=shape, at=at, excess=max(excess, LEAST_PART * at, 1e-9))
+        excess = max(excess, LEAST_PART * at, 1e-9)
+        if shape == "ratio":
+            tail = Tail(at=0.0, excess=excess)
+        else:
+            tail = Tail(shape=shape, at=at, excess=excess)
         result.append(replace(one, tail=tail, weight=one.weight or 1.0))
     return result
 

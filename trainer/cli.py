@@ -14,17 +14,17 @@ import typer
 
 from stream_detector.bundle import BundleError
 from stream_detector.config import ConfigError
-from trainer.benchmarks.command import register as register_benchmark
+from trainer.commands.benchmark import register as register_benchmark
+from trainer.commands.evaluate import register as register_evaluate
+from trainer.commands.fit import fit
+from trainer.commands.promise import register as register_promise
+from trainer.commands.recipes import register as register_recipes
+from trainer.commands.refresh import Ports
+from trainer.commands.refresh import register as register_refresh
+from trainer.commands.registry import list_versions, promote, rollback
+from trainer.commands.threshold import register as register_threshold
+from trainer.commands.tune import register as register_tune
 from trainer.data import DataError
-from trainer.evaluate_command import register as register_evaluate
-from trainer.fit_command import fit
-from trainer.promise_command import register as register_promise
-from trainer.recipes_command import register as register_recipes
-from trainer.refresh_command import Ports
-from trainer.refresh_command import register as register_refresh
-from trainer.registry_commands import list_versions, promote, rollback
-from trainer.threshold_command import register as register_threshold
-from trainer.tune_command import register as register_tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

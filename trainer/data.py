@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from stream_detector.formats.tables import TableError, read_tables
-from trainer.data_config import Data
+from trainer.config.data import Data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -15,8 +15,9 @@ from stream_detector.bundle import WINDOW
 from stream_detector.core.policy import Policy
 from stream_detector.core.transforms import Transforms
 from stream_detector.records import Kind, Status
-from trainer import engine_run, marks
+from trainer import engine_run
 from trainer.data import DataError
+from trainer.reading import marks
 from trainer.scored import About, Episode, Known, Scored
 
 if TYPE_CHECKING:

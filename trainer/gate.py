@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from stream_detector.core.policy import Policy
     from stream_detector.ports import Model
+    from trainer.config.refresh import Gate
     from trainer.data import SeriesData
     from trainer.inject import Injected
-    from trainer.refresh_config import Gate
-    from trainer.store_data import Slices
+    from trainer.reading.store import Slices
 
 CHANCE = 0.05
 """So many alarms that fewer than one in twenty honest models would raise them are too many."""

@@ -19,8 +19,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from stream_detector.bundle import WINDOW, Normalisation
 from stream_detector.core.robust import median_and_spread, zero_range_spread
 from trainer.config import CLIP
-from trainer.event_metrics import merge
-from trainer.rows import Lazy, joined, pieces, read
+from trainer.metrics.events import merge
+from trainer.reading.rows import Lazy, joined, pieces, read
 from trainer.windows import LazyWindows, WindowSet, step_means
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import Local, Split
-    from trainer.rows import Rows, Series
+    from trainer.reading.rows import Rows, Series
     from trainer.windows import WindowSource
 
 Kind = Literal["minmax", "standard", "robust"]

@@ -20,11 +20,11 @@ from stream_detector.config import milliseconds
 from stream_detector.core.policy import Policy
 from trainer import experts
 from trainer.calibrate import experts_of
+from trainer.choice.experts import expert_rules, suited
 from trainer.data import DataError, samples_in_step
 from trainer.gate import Figures, decide, measure, too_little
 from trainer.inject import inject
-from trainer.store_data import cut, normal_data, pauses, runs
-from trainer.suited import expert_rules, suited
+from trainer.reading.store import cut, normal_data, pauses, runs
 from trainer.train import in_memory, publish, train, transformed_series
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from trainer.config import ExpertRule, TrainerConfig
     from trainer.data import SeriesData
     from trainer.inject import Injected
-    from trainer.store_data import Slices
+    from trainer.reading.store import Slices
     from trainer.train import Trained
 
 

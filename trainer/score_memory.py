@@ -15,6 +15,7 @@ from stream_detector.bundle import WINDOW
 from stream_detector.core.calibration import Limits, Rules, State, Terms, judge, prior, settle
 from stream_detector.core.calibration.heights import ANCHOR_SHARE, LEAST_ANCHOR
 from stream_detector.core.calibration.lesson import HORIZON, LEAST_EXCESS
+from stream_detector.core.calibration.tail import start_tail
 from stream_detector.core.segments import Segments
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ def usual_scores(t: Mapping[int, NDArray[np.float64]], count: int) -> UsualScore
     z = [(part - location[number]) / spread[number] for number, part in t.items()]
     anchor = max(float(np.quantile(np.concatenate(z), 1 - ANCHOR_SHARE)), LEAST_ANCHOR)
     excess, rate = _clusters(z, anchor, fleet[1])
-    state = State(
-        np.repeat(prior(anchor, excess, rate), count), location, spread, np.zeros(count, np.int32)
-    )
+    memory = np.repeat(prior(anchor, excess, rate), count)
+    start_tail(memory, location, spread)
+    state = State(memory, location, spread, np.zeros(count, np.int32))
     _teach(state, t, FLOOR)
     seen = state.scored.astype(np.int64)
     names = ("location", "spread", "anchor", "excess", "rate")

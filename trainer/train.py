@@ -25,9 +25,9 @@ from stream_detector.bundle import (
 from stream_detector.config import ConfigError
 from trainer import experts, export
 from trainer.calibrate import calibrate, experts_of, score_runs
+from trainer.choice.experts import enough_windows, suited
 from trainer.config import ExpertRule, TrainerConfig
 from trainer.data import DataError
-from trainer.derived import derived
 from trainer.fit import drawn, fit
 from trainer.models.base import ClosedForm
 from trainer.preprocess import (
@@ -39,18 +39,18 @@ from trainer.preprocess import (
     stream_windows,
     whole,
 )
-from trainer.rows import read
-from trainer.suited import enough_windows, suited
+from trainer.reading.derived import derived
+from trainer.reading.rows import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream_detector.bundle import Golden, Manifest
+    from trainer.choice.scales import Choice
     from trainer.fit import Fitted, OnPass
     from trainer.models.base import WindowModel
     from trainer.preprocess import Run
-    from trainer.rows import Series, SeriesSet
-    from trainer.scales import Choice
+    from trainer.reading.rows import Series, SeriesSet
     from trainer.windows import WindowSource
 
 GOLDEN_SOURCE = 4000

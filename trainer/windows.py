@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from stream_detector.bundle import WINDOW
-from trainer.rows import read
+from trainer.reading.rows import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from stream_detector.commands.demo_referee import Ruling
 from stream_detector.commands.simulate import write_labels
 from stream_detector.core.policy import DAY
 from stream_detector.formats.events import event_line
-from trainer import pictures
+from trainer.report import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+import threading
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,11 +15,44 @@ from stream_detector.ports import SnapshotError
 from stream_detector.records import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import ExitStack
 
     from stream_detector.config import DetectorConfig
     from stream_detector.ports import ModelLibrary, Rewindable, SnapshotStore
+
+
+class Background(Executor):
+    """One thread that the end of the process does not wait for, whatever hangs in it."""
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._cancelled = False
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            if self._cancelled or not future.set_running_or_notify_cancel():
+                future.cancel()
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  # as every executor does
+                future.set_exception(error)
+
+        self._work.put(work)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  # Executor's own form
+        """What is running is left alone; `wait` is for others."""
+        self._cancelled = cancel_futures
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
 
 
 def keeping(
@@ -31,7 +66,7 @@ def keeping(
     store = writer = None
     if config.snapshots.url is not None:
         store = snapshot_store(config)
-        writer = ThreadPoolExecutor(1, "snapshots")
+        writer = Background("snapshots")
         stack.callback(writer.shutdown, cancel_futures=True)
     return Keeping(
         source=source,

@@ -15,6 +15,7 @@ from stream_detector.app import policy_of
 from stream_detector.bundle import Registry
 from stream_detector.commands import wiring
 from stream_detector.commands.check import refuse_compacted
+from stream_detector.commands.identity import transactional_id
 from stream_detector.commands.keeping import keeping
 from stream_detector.config import ConfigError, DetectorConfig, load_yaml, milliseconds
 from stream_detector.core.repartition import OnRepartition, changed, objection, partitions_then
@@ -79,11 +80,17 @@ def refuse_repartitioned(
     return dict(now) | then
 
 
-def kafka(config: DetectorConfig, on_repartition: OnRepartition = "refuse") -> Ends:
-    """Both ends on Kafka. Raises ConfigError for input that does not keep every sample."""
+def kafka(
+    config: DetectorConfig, stack: ExitStack, on_repartition: OnRepartition = "refuse"
+) -> Ends:
+    """Both ends on Kafka, closed by `stack`.
+
+    Raises ConfigError for input that does not keep every sample.
+    """
     from stream_detector.adapters.kafka import (  # noqa: PLC0415
         KafkaSink,
         KafkaSource,
+        Transactions,
         committed,
         topics,
     )
@@ -92,25 +99,29 @@ def kafka(config: DetectorConfig, on_repartition: OnRepartition = "refuse") -> E
     refuse_compacted(config, found)
     now = {name: topic.partitions for name, topic in found.items()}
     known = refuse_repartitioned(committed(config.kafka), now, on_repartition)
-    sink = KafkaSink(config.kafka, config.output)
-    try:
-        source = KafkaSource(
-            config.kafka,
-            config.input.topics,
-            config.input.start,
-            milliseconds(config.commit_every),
-            known=known,
-        )
-    except BaseException:
-        sink.close()
-        raise
+    transactions = None
+    if config.delivery == "exactly_once":
+        name = transactional_id(config.kafka, stack)
+        _log.info("exactly once, transactional id %s", name)
+        transactions = Transactions(config.kafka, config.output, name)
+    sink = transactions or KafkaSink(config.kafka, config.output)
+    stack.callback(sink.close)
+    source = KafkaSource(
+        config.kafka,
+        config.input.topics,
+        config.input.start,
+        milliseconds(config.commit_every),
+        known=known,
+        transactions=transactions,
+    )
+    stack.callback(source.close)
     return Ends(source, sink, now)
 
 
 def serve(
     config: DetectorConfig,
     stop: Callable[[], bool],
-    connect: Callable[[DetectorConfig], Ends] = kafka,
+    connect: Callable[[DetectorConfig, ExitStack], Ends] = kafka,
 ) -> None:
     """Build everything, turn until `stop`, take everything down in order."""
     from stream_detector.adapters.bundle_library import BundleLibrary  # noqa: PLC0415
@@ -162,9 +173,7 @@ def serve(
             stack.callback(store.close)
         if stop():
             return
-        source, sink, partitions = connect(config)
-        stack.callback(sink.close)
-        stack.callback(source.close)
+        source, sink, partitions = connect(config, stack)
         loop = wiring.loop(
             replace(plan, policy=policy_of(config, sum(partitions.values()))),
             models,

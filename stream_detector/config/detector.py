@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from stream_detector.config.kinds import Count, Duration, Positive, Section, Text
+from stream_detector.config.kinds import Count, Duration, Positive, Section, Text, milliseconds
 from stream_detector.config.rules import Episodes, ThresholdRule, Time
 from stream_detector.config.state import Restore, Snapshots
 from stream_detector.config.streams import (
@@ -105,8 +105,12 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
         ThresholdRule | None, Meta(description="A fixed threshold instead of an alarm budget.")
     ] = None
     delivery: Annotated[
-        Literal["at_least_once"],
-        Meta(description="Duplicates after a crash share their event id."),
+        Literal["at_least_once", "exactly_once"],
+        Meta(
+            description="After a crash at_least_once says some events again, with their ids. "
+            "exactly_once commits events, dead letters and offsets in one transaction: readers "
+            "with isolation_level=read_committed see each once, up to `commit_every` later."
+        ),
     ] = "at_least_once"
     commit_every: Annotated[
         Duration, Meta(description="Offsets are committed at most this often.")
@@ -147,6 +151,8 @@ class DetectorConfig(Section, frozen=True, kw_only=True):
             values = (rule.level, rule.quantile, rule.sigma, rule.error)
             if sum(value is not None for value in values) != 1:
                 raise ValueError("`threshold` needs one of level, quantile, sigma, error")
+        if self.delivery == "exactly_once" and milliseconds(self.commit_every) > 5000:
+            raise ValueError("`commit_every` is 5s at most where `delivery` is exactly_once")
         names = [route.name or route.match for route in self.routes]
         if len(set(names)) != len(names):
             raise ValueError("`models` holds two groups of the same name")

@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from stream_detector.config.kinds import Count, Duration, Section, Text
 
+InstanceId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
 
 class Kafka(Section, frozen=True, kw_only=True):
     bootstrap_servers: Annotated[
@@ -31,6 +33,22 @@ class Kafka(Section, frozen=True, kw_only=True):
     sasl_username: Annotated[str | None, Meta(description="User to log in as.")] = None
     sasl_password: Annotated[
         str | None, Meta(description="Password; write ${NAME} to take it from the environment.")
+    ] = None
+    group_instance_id: Annotated[
+        InstanceId | None,
+        Meta(
+            description="A name that this worker keeps over restarts and shares with no other, "
+            "e.g. ${HOSTNAME}: back within `session_timeout` it gets its own partitions again, and "
+            "no other worker is disturbed. Null: its partitions move at once when it leaves."
+        ),
+    ] = None
+    transactional_id: Annotated[
+        Text | None,
+        Meta(
+            description="For exactly once: a name that this worker keeps over restarts and shares "
+            "with no other. Null: made of group_id and group_instance_id, or without that of the "
+            "host's name and a number that is locked on it."
+        ),
     ] = None
     session_timeout: Annotated[
         Duration, Meta(description="A member that is silent for this long loses its partitions.")

@@ -14,17 +14,16 @@ import numpy as np
 
 from stream_detector.core import alarms, blame
 from stream_detector.core import levels as lv
-from stream_detector.core.calibration import MATURE
 from stream_detector.core.clock import FOREVER, NEVER
 from stream_detector.core.detail import Detail, detail_of
 from stream_detector.core.episodes import Samples, Tracker, Who
 from stream_detector.core.episodes.gates import is_logarithmic
+from stream_detector.core.episodes.words import maturities
 from stream_detector.core.intake import Intake
 from stream_detector.core.packing import Copy, copy, layout, unpack
 from stream_detector.core.scoring import Scored, excesses, score
 from stream_detector.core.segments import Segments
 from stream_detector.core.serving import RECONSTRUCTION, Serving
-from stream_detector.core.slab import LEARNING
 from stream_detector.records import Maturity, Partition, ScaleScores, Verdicts
 
 if TYPE_CHECKING:
@@ -136,6 +135,16 @@ class Engine:
             if self.version(group) != other.version(group):
                 self._take_over(self._serving[group], slab)
 
+    def doubt(self, partition: Partition) -> None:
+        """The state of a partition could be had again in part only: its series are `recovering`.
+
+        So are those that come anew while nobody knows yet whether they are new.
+        """
+        for group, serving in self._serving.items():
+            slab = self._slabs.setdefault((group, partition), serving.slab())
+            slab.doubt(slab.rows_in_use())
+            slab.suspect_until = slab.clock.elapsed + self._policy.silent_after
+
     @staticmethod
     def _take_over(serving: Serving, slab: Slab) -> None:
         serving.take_over(slab)
@@ -145,12 +154,8 @@ class Engine:
         """Maturity -> series held."""
         counts = dict.fromkeys((m.value for m in Maturity), 0)
         for slab in self._slabs.values():
-            rows = slab.rows_in_use()
-            young = slab.state[rows] == LEARNING
-            warming = ~young & (slab.scored[rows] < MATURE)
-            counts[Maturity.LEARNING.value] += int(young.sum())
-            counts[Maturity.WARMING.value] += int(warming.sum())
-            counts[Maturity.MATURE.value] += len(rows) - int(young.sum()) - int(warming.sum())
+            for state, count in maturities(slab).items():
+                counts[state.value] += count
         return counts
 
     def digest(self, partition: Partition) -> dict[str, str]:

@@ -124,6 +124,8 @@ class Intake:
                 row = slab.add(names[at])
                 slab.heard[row] = now
                 job.serving.welcome(slab, row)
+                if now <= slab.suspect_until:
+                    slab.doubt(np.array([row]))
             rows.append(row)
         found = np.array(rows, np.int64)
         return place[found >= 0], found[found >= 0]

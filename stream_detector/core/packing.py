@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Changes with the meaning of what is packed; layouts of another are foreign."""
-_MARKS = ("next_eviction", "next_census", "next_silence", "fleet")
+_MARKS = ("next_eviction", "next_census", "next_silence", "fleet", "suspect_until")
 _ENCODING = ("utf-8", "surrogatepass")
 
 

@@ -12,8 +12,8 @@ from stream_detector.core.calibration import (
     LASTING,
     MATURE,
     RENEWED,
-    Heights,
     Rules,
+    Tail,
     prior,
     settle,
 )
@@ -59,7 +59,8 @@ class Serving:
         self.factor = manifest.normalisation.factor
         self.table = bundle.series
         levels = manifest.levels
-        self.prior = prior(levels.anchor, levels.excess, levels.rate)
+        usual = levels.location, levels.spread
+        self.prior = prior(levels.anchor, levels.excess, levels.rate, *usual)
         self.rules = Rules(LEAST_SPREAD * levels.spread, policy.quiet_period, policy.min_length)
         self._total = policy.alarm_budget_total
         self._shares = policy.shares
@@ -96,8 +97,8 @@ class Serving:
             return
         known = np.isfinite(scores)
         t = lv.transformed(scores[known], self.levels)
-        z = (t - table.score_location[known]) / table.score_spread[known]
-        self._usual_level = float(np.median(Heights.of(table.memory[known]).level(z)))
+        usual = table.score_location[known], table.score_spread[known]
+        self._usual_level = float(np.median(Tail.of(table.memory[known], *usual).level(t)))
         self._level = np.where(known, np.nan, self._usual_level)
         self._bound = np.where(known, scores, np.inf)
 
@@ -132,6 +133,7 @@ class Serving:
         slab.deviation[row] = self.table.score_spread[known]
         slab.memory[row] = self.table.memory[known]
         slab.memory["known"][row] = min(slab.memory["known"][row], PRIOR)
+        slab.memory["edge_scores"][row] = min(slab.memory["edge_scores"][row], PRIOR)
         slab.memory["learnt"][row] = max(slab.memory["learnt"][row], FIRST)
         slab.scored[row] = max(int(self.table.score_count[known]), MATURE)
         self._set_limits(slab, row, known)
@@ -153,6 +155,8 @@ class Serving:
         slab.memory["known"][row] = slab.memory["learnt"][row] = 0
         slab.scored[row] = 0
         slab.location[row], slab.deviation[row] = self.levels.location, self.levels.spread
+        for name in ("edge", "edge_scores", "tail", "tail_weight"):
+            slab.memory[name][row] = self.prior[name][0]
 
     def learnt(self, slab: Slab, rows: NDArray[np.int64]) -> None:
         """Rows that have just learnt centre, scale and interval get a threshold."""
@@ -187,6 +191,8 @@ class Serving:
 
     def take_over(self, slab: Slab) -> None:
         """Serve a slab that another model served: windows stay, what scores meant is forgotten."""
+        doubtful = np.flatnonzero(slab.scored < slab.whole)
+        slab.whole.fill(0)  # it counts scores, and those begin anew
         for history in slab.history:
             history.fill(np.nan)
         slab.excess.fill(np.nan)
@@ -211,3 +217,4 @@ class Serving:
             if moved:  # the ring is relative to the anchor that the series has
                 slab.anchor[row] = anchor
                 slab.center[row] = self.table.center[known] - anchor
+        slab.doubt(doubtful)

@@ -57,6 +57,7 @@ class Slab:
     location: NDArray[np.float64]  # [R] of the transformed score
     deviation: NDArray[np.float64]  # [R]
     scored: NDArray[np.int32]  # [R] scores so far
+    whole: NDArray[np.int32]  # [R] from so many on nothing is left of a restore in part only
     memory: NDArray[np.void]  # [R] what they have taught
     promised: NDArray[np.float32]  # [R] alarms a score that are accepted; NaN where none is told
     wanted: NDArray[np.float32]  # [R] level that raises an alarm; NaN where none is told
@@ -109,6 +110,7 @@ class Slab:
         self.next_eviction = FOREVER  # no series is due before this time
         self.next_census = NEVER  # when those are counted that share the total alarm budget
         self.fleet = 0  # series at the last census
+        self.suspect_until = NEVER  # on the elapsed clock: who comes anew may have been lost
         self.next_silence = NEVER  # no series that still sends has a deadline before this time
         self.columns = self._layout()
         for name, (dtype, shape, _) in self.columns.items():
@@ -150,6 +152,7 @@ class Slab:
             "location": (np.float64, (), 0),
             "deviation": (np.float64, (), 1),
             "scored": (np.int32, (), 0),
+            "whole": (np.int32, (), 0),
             "memory": (MEMORY, (), prior(1.0, 1.0, 1.0)[0]),
             "promised": (np.float32, (), np.nan),
             "wanted": (np.float32, (), np.nan),
@@ -222,6 +225,10 @@ class Slab:
             past[row] = np.nan
         self.busy[row] = row in self.open
 
+    def doubt(self, rows: NDArray[np.int64]) -> None:
+        """What is known of these may be a part only, until their windows are filled anew."""
+        self.whole[rows] = self.scored[rows] + WINDOW * self.scales[-1]
+
     def episodes(self, row: int) -> list[Episode]:
         """The open episodes of a row, by kind."""
         return [episode for _, episode in sorted(self.open.get(row, {}).items())]
@@ -275,7 +282,9 @@ class Slab:
         """Hash of the whole state; equal states give equal hashes whatever their row numbers."""
         rows = self.rows()
         result = hashlib.blake2b(digest_size=16)
-        result.update(repr((self.clock, self.scales, self.smoothing, self.fleet)).encode())
+        result.update(
+            repr((self.clock, self.scales, self.smoothing, self.fleet, self.suspect_until)).encode()
+        )
         for name in sorted(self.index):
             result.update(name.encode("utf-8", "surrogatepass") + b"\0")
         for name in self.columns:

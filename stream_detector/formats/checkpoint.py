@@ -12,7 +12,10 @@ CROWDED = 3000
 
 
 class Checkpoint(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"replay_from": "R", "snapshots": "snap"}
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"replay_from": "R", "snapshots": "snap", "doubted": "rec"},
 ):
     """State at the commit's offset C is that of the newest snapshot, or no state at all, at R, and
     what the records [R, C) made of it under these models.
@@ -24,6 +27,7 @@ class Checkpoint(
     cfg: str  # digest of the configuration that shapes state
     parts: int  # partitions of all input topics
     models: dict[str, list[tuple[int, str]]] = {}  # group -> version that served from an offset on
+    doubted: int | None = None  # offset at which the state was had in part only
 
 
 def encode(checkpoint: Checkpoint) -> str:

@@ -28,7 +28,7 @@ SPLIT = 0.7
 
 MEASURED = """
 import resource, sys, torch
-import trainer.fit_command, trainer.train, trainer.training_set, trainer.distributed
+import trainer.commands.fit, trainer.train, trainer.reading.training_set, trainer.distributed
 from trainer.cli import run
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()

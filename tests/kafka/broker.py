@@ -154,6 +154,7 @@ def _properties(port: int, controller: int, inside: str = "127.0.0.1") -> dict[s
         "transaction.state.log.num.partitions": 4,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": 200,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,

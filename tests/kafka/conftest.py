@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,23 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from stream_detector import config
-from stream_detector.adapters.kafka import KafkaSink, KafkaSource, create_topics
+from stream_detector.adapters.kafka import KafkaSink, KafkaSource, Transactions, create_topics
+from stream_detector.adapters.kafka.transactions import TIMEOUT_MS
+from stream_detector.bundle import Registry
 from stream_detector.records import Message
 from tests.kafka.broker import BrokerUnavailableError
 from tests.kafka.broker import broker as any_broker
+from tests.kafka.service_case import LEARNT, Place
+from tests.unit.trainer_cases import fleet, quick
+from trainer.train import publish, train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from stream_detector.records import Partition
+
+QUICK_MS = 3000
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +58,7 @@ class RealKafka:
     def __init__(self, servers: list[str], producer: KafkaProducer) -> None:
         self.servers = servers
         self._producer = producer
-        self._open: list[KafkaSource | KafkaSink] = []
+        self._open: list[KafkaSource | KafkaSink | Transactions] = []
 
     def kafka(self, group: str = "unused", **changes: str) -> config.Kafka:
         settings = {"session_timeout": "6s", **changes}
@@ -70,10 +79,13 @@ class RealKafka:
         start: str = "earliest",
         commit_every_ms: int = 1000,
         known: Mapping[str, int] | None = None,
+        transactions: Transactions | None = None,
         **changes: str,
     ) -> KafkaSource:
         kafka = self.kafka(group, **changes)
-        source = KafkaSource(kafka, topics, start, commit_every_ms, known=known)
+        source = KafkaSource(
+            kafka, topics, start, commit_every_ms, known=known, transactions=transactions
+        )
         self._open.append(source)
         return source
 
@@ -94,13 +106,37 @@ class RealKafka:
         self._open.append(sink)
         return sink
 
+    def transactions(self, transactional_id: str, *, quick: bool = False) -> Transactions:
+        output = config.Output(topic="unused", dead_letter_topic="unused")
+        timeout_ms = QUICK_MS if quick else TIMEOUT_MS
+        made = Transactions(self.kafka(), output, transactional_id, timeout_ms=timeout_ms)
+        self._open.insert(0, made)  # sources are closed before what they commit
+        return made
+
+    def transactional_source(
+        self, topics: Sequence[str], group: str, transactions: Transactions
+    ) -> KafkaSource:
+        return self.source(topics, group, transactions=transactions)
+
+    def expire(self, transactions: Transactions) -> None:
+        """A quick one; the broker looks for such transactions several times a second."""
+        assert transactions.unseen
+        time.sleep(QUICK_MS / 1000 + 1)
+
+    def committed_messages(self, topic: str) -> list[Message]:
+        return self.messages(topic, isolation_level="read_committed")
+
     def put(self, partition: Partition, values: Sequence[bytes]) -> None:
         for value in values:
             self._producer.send(partition.topic, value, partition=partition.number)
         self._producer.flush(30)
 
-    def messages(self, topic: str) -> list[Message]:
-        consumer = KafkaConsumer(bootstrap_servers=self.servers, auto_offset_reset="earliest")
+    def messages(self, topic: str, isolation_level: str = "read_uncommitted") -> list[Message]:
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.servers,
+            auto_offset_reset="earliest",
+            isolation_level=isolation_level,
+        )
         try:
             places = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic)]
             consumer.assign(places)
@@ -126,7 +162,7 @@ class RealKafka:
         return offset
 
     def close(self) -> None:
-        for each in self._open:
+        for each in reversed(self._open):
             each.close()
 
 
@@ -135,3 +171,18 @@ def broker(kafka_servers: list[str], kafka_producer: KafkaProducer) -> Iterator[
     real = RealKafka(kafka_servers, kafka_producer)
     yield real
     real.close()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of two bundles of the same features; the first is CURRENT."""
+    registry = Registry(tmp_path_factory.mktemp("models") / "registry")
+    for seed in (0, 1):
+        publish(train(fleet(LEARNT), quick(epochs=4, seed=seed), quiet=True), registry)
+    registry.rollback()
+    return registry.path
+
+
+@pytest.fixture
+def place(broker: RealKafka, kafka_producer: KafkaProducer, tmp_path: Path, trained: Path) -> Place:
+    return Place(broker, kafka_producer, tmp_path, trained)

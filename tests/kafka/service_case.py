@@ -77,11 +77,7 @@ class Place:
 
     def config(self, **changes: Any) -> Path:
         settings = {
-            "kafka": {
-                "bootstrap_servers": self.broker.servers,
-                "group_id": self.group,
-                "session_timeout": "6s",
-            },
+            "kafka": self.kafka(),
             "input": {"topics": [self.input], "start": "earliest"},
             "output": {"topic": self.events, "dead_letter_topic": self.letters},
             "model": {"registry": str(self.registry.path)},
@@ -91,9 +87,14 @@ class Place:
             "reload_every": "200ms",
             "http": {"port": 0},
         }
-        path = self.folder / "detector.yaml"
+        path = self.folder / f"detector-{self.services}.yaml"
         path.write_text(yaml.safe_dump(settings | changes))
         return path
+
+    def kafka(self, **changes: Any) -> dict[str, Any]:
+        """The section of that name."""
+        usual = {"bootstrap_servers": self.broker.servers, "group_id": self.group}
+        return usual | {"session_timeout": "6s"} | changes
 
     def service(self, **changes: Any) -> Service:
         self.services += 1
@@ -118,8 +119,8 @@ class Place:
         assert execute(["replay", *arguments, "--output", str(out), "--device", "cpu"]) == 0
         return [line_envelope(line)["id"] for line in out.read_bytes().splitlines()]
 
-    def event_ids(self) -> list[str]:
-        found = self.broker.messages(self.events)
+    def event_ids(self, isolation_level: str = "read_uncommitted") -> list[str]:
+        found = self.broker.messages(self.events, isolation_level)
         return [message_envelope(each.headers, each.value)["id"] for each in found]
 
     def committed(self) -> dict[int, int]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.broker_contract import BrokerContract
+from tests.contract.transaction_contract import TransactionContract
 
 pytestmark = pytest.mark.kafka
 
 
 class TestKafka(BrokerContract):
+    pass
+
+
+class TestKafkaTransactions(TransactionContract):
     pass

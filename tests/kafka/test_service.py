@@ -11,22 +11,18 @@ import pytest
 import yaml
 
 from stream_detector.adapters.store import ParquetStoreReader
-from stream_detector.bundle import Registry
 from stream_detector.cli import execute
 from stream_detector.config import Store
-from tests.kafka.service_case import LEARNT, STEPS, Place, samples
+from tests.kafka.service_case import STEPS, samples
 from tests.service import Command, until
-from tests.unit.trainer_cases import START, fleet, quick
-from trainer.train import publish, train
+from tests.unit.trainer_cases import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kafka import KafkaProducer
-
     from stream_detector.records import Message
-    from tests.kafka.conftest import RealKafka
+    from tests.kafka.service_case import Place
 
 pytestmark = pytest.mark.kafka
 
@@ -46,21 +42,6 @@ NAMED = (
     "model_reloads_total",
 )
 """Every metric that DESIGN.md promises."""
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry of two bundles of the same features; the first is CURRENT."""
-    registry = Registry(tmp_path_factory.mktemp("models") / "registry")
-    for seed in (0, 1):
-        publish(train(fleet(LEARNT), quick(epochs=4, seed=seed), quiet=True), registry)
-    registry.rollback()
-    return registry.path
-
-
-@pytest.fixture
-def place(broker: RealKafka, kafka_producer: KafkaProducer, tmp_path: Path, trained: Path) -> Place:
-    return Place(broker, kafka_producer, tmp_path, trained)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,8 +15,10 @@ import typer
 import yaml
 from typer.main import get_command
 
+from stream_detector.adapters.prometheus import PrometheusTelemetry
 from stream_detector.commands.simulate import simulate
 from stream_detector.config import DetectorConfig, load_yaml
+from stream_detector.restore import DEGRADED
 from tests.ops.dashboards import DASHBOARDS, DEPLOY, load
 from tests.ops.prometheus_server import binary
 from trainer.config import TrainerConfig
@@ -67,6 +69,26 @@ def test_the_trainer_of_compose_serves_the_registries_of_the_detector() -> None:
 def test_prometheus_accepts_its_configuration() -> None:
     path = DEPLOY / "prometheus" / "prometheus.yml"
     subprocess.run([binary("promtool"), "check", "config", str(path)], check=True)
+
+
+def test_alerts_fire_when_they_should_and_only_then() -> None:
+    path = Path(__file__).parent / "alerts.test.yml"
+    subprocess.run([binary("promtool"), "test", "rules", str(path)], check=True)
+
+
+def test_every_metric_of_an_alert_is_one_of_the_detector() -> None:
+    path = DEPLOY / "prometheus" / "alerts.yml"
+    rules = [
+        rule
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+    shown = PrometheusTelemetry().exposition()[1].decode()
+    named = {name for rule in rules for name in re.findall(r"stream_detector_\w+", rule["expr"])}
+    assert named
+    assert all(f"\n{name}{{" in shown for name in named)
+    outcomes = {text for rule in rules for text in re.findall(r'outcome=~"(.*?)"', rule["expr"])}
+    assert outcomes == {"|".join(sorted(DEGRADED))}
 
 
 def test_prometheus_scrapes_the_port_that_the_detector_opens() -> None:

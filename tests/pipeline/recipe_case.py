@@ -9,7 +9,7 @@ import yaml
 
 from stream_detector.cli import execute
 from trainer.cli import run
-from trainer.recipe_files import recipes_folder
+from trainer.config.recipes import recipes_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

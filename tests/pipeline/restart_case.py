@@ -108,6 +108,10 @@ class FaultySink:
         self._sink = sink
         self._faults = faults
 
+    @property
+    def unseen(self) -> bool:
+        return self._sink.unseen
+
     def send(self, message: Message) -> None:
         self._faults("before a message")
         self._sink.send(message)
@@ -173,8 +177,11 @@ class Library:
 class Fleet:
     """A broker and snapshots that outlive workers."""
 
-    def __init__(self, policy: Policy = POLICY, *, max_batch: int = 25) -> None:
+    def __init__(
+        self, policy: Policy = POLICY, *, max_batch: int = 25, exactly_once: bool = False
+    ) -> None:
         self.broker = MemoryBroker(len(PARTITIONS))
+        self.exactly_once = exactly_once
         self.snapshots = MemorySnapshots()
         self.policy = policy
         self.max_batch = max_batch
@@ -207,9 +214,15 @@ class Fleet:
         cfg: str = "cfg",
         feed: ModelFeed | None = None,
         finite: bool = True,
+        name: str = "worker",
+        writer: Executor | None = None,
     ) -> Case:
+        """`name`: a transactional id, where delivery is exactly once."""
         faults = faults or Faults()
-        inner = self.broker.source([TOPIC], GROUP_ID, start="earliest", finite=finite)
+        transactions = self.broker.transactions(name) if self.exactly_once else None
+        inner = self.broker.source(
+            [TOPIC], GROUP_ID, start="earliest", finite=finite, transactions=transactions
+        )
         source = FaultySource(inner, faults)
         keeping = Keeping(
             source=source,
@@ -218,14 +231,14 @@ class Fleet:
             max_replay=max_replay,
             library=library,
             store=FaultySnapshots(self.snapshots, faults) if snapshots else None,
-            writer=Inline() if snapshots else None,
+            writer=(writer or Inline()) if snapshots else None,
             every=every,
         )
         case = Case(
             broker=self.broker,
             models={"g": served or model(known=KNOWN)},
             policy=self.policy,
-            sink=FaultySink(self.broker.sink(), faults),
+            sink=FaultySink(transactions or self.broker.sink(), faults),
             max_batch=self.max_batch,
             keeping=keeping,
             feed=feed,

@@ -16,7 +16,7 @@ from trainer.benchmarks.cases import Case
 from trainer.benchmarks.detect import detect
 from trainer.benchmarks.ucr import Ucr
 from trainer.cli import run
-from trainer.recipe_files import load_config
+from trainer.config.recipes import load_config
 
 if TYPE_CHECKING:
     from pathlib import Path

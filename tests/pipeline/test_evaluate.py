@@ -11,8 +11,8 @@ import pytest
 from stream_detector.adapters.torch_scorer import load_model
 from stream_detector.bundle import Registry
 from trainer.cli import run
+from trainer.config.data import Data
 from trainer.data import DataError, load
-from trainer.data_config import Data
 from trainer.evaluate import label_column, read_labels, scored
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from stream_detector.ports import SourceError
 from stream_detector.records import Message, Partition
 from tests.contract.broker_contract import BrokerContract, numbers
 from tests.contract.reader import Reader
+from tests.contract.transaction_contract import TransactionContract
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stream_detector.adapters.memory import MemorySink, MemorySource
+    from stream_detector.adapters.memory import MemorySink, MemorySource, MemoryTransactions
 
 
 class InMemory:
@@ -38,6 +39,20 @@ class InMemory:
     def sink(self) -> MemorySink:
         return self.broker.sink()
 
+    def transactions(self, transactional_id: str, *, quick: bool = False) -> MemoryTransactions:  # noqa: ARG002  # all of these are
+        return self.broker.transactions(transactional_id)
+
+    def transactional_source(
+        self, topics: Sequence[str], group: str, transactions: MemoryTransactions
+    ) -> MemorySource:
+        return self.broker.source(topics, group, start="earliest", transactions=transactions)
+
+    def committed_messages(self, topic: str) -> list[Message]:
+        return self.broker.messages(topic)
+
+    def expire(self, transactions: MemoryTransactions) -> None:
+        transactions.expire()
+
     def put(self, partition: Partition, values: Sequence[bytes]) -> None:
         for value in values:
             self.broker.append(partition.topic, value, partition=partition.number)
@@ -56,6 +71,10 @@ def broker() -> InMemory:
 
 
 class TestMemoryBroker(BrokerContract):
+    pass
+
+
+class TestMemoryTransactions(TransactionContract):
     pass
 
 

@@ -20,9 +20,9 @@ from stream_detector.core.engine import Engine
 from stream_detector.core.policy import Policy
 from stream_detector.records import Status
 from trainer.cli import run
+from trainer.config.recipes import load_config
 from trainer.promise.cases import LEARNT_DAYS, SEASON, STEPS_A_DAY, Fleet
 from trainer.promise.work import GROUP, Setup, Task, batches, chosen, dataset, work
-from trainer.recipe_files import load_config
 from trainer.recipes.base import changed
 from trainer.train import in_memory, train
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.pipeline.recipe_case import cheaper, opened
 from trainer.cli import run
+from trainer.config.recipes import load_config
 from trainer.data import SeriesData
-from trainer.recipe_files import load_config
 from trainer.recipes import RECIPES, heartbeat, prices, synthetic
 from trainer.recipes.runner import lines, summary
 

@@ -23,13 +23,13 @@ from stream_detector.core.engine import Engine
 from stream_detector.core.policy import Policy
 from stream_detector.records import Batch, Outcome, Partition, Verdicts
 from stream_detector.simulation import MACHINES, Fleet
-from trainer import refresh_command
 from trainer.cli import run as trainer_cli
+from trainer.commands import refresh as refresh_command
+from trainer.commands.refresh import Ports, TerminatedError, Termination
 from trainer.config import Calibration, ExpertRule, Fit, ModelChoice, TrainerConfig, Windows
+from trainer.config.refresh import Gate, Refresh
+from trainer.config.threshold import ThresholdChoice
 from trainer.refresh import refresh
-from trainer.refresh_command import Ports, TerminatedError, Termination
-from trainer.refresh_config import Gate, Refresh
-from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ from stream_detector.commands import wiring
 from stream_detector.formats.events import line_envelope
 from tests.unit.trainer_cases import MINUTE, START, fleet, quick, wave
 from trainer.config import Calibration
-from trainer.threshold_config import ThresholdChoice
+from trainer.config.threshold import ThresholdChoice
 from trainer.train import publish, train
 
 if TYPE_CHECKING:

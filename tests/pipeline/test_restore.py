@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,10 +15,10 @@ from stream_detector.formats.snapshots import offset_of
 from stream_detector.ports import Position
 from tests.fakes import model
 from tests.pipeline.loop_case import GROUP_ID, KNOWN
-from tests.pipeline.restart_case import PARTITIONS, Fleet, Library, ids, outcomes, state
+from tests.pipeline.restart_case import PARTITIONS, Fleet, Inline, Library, ids, outcomes, state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from stream_detector.ports import Model
     from stream_detector.records import Partition
@@ -60,6 +61,40 @@ def test_deaths_at_any_call_of_a_port_lose_no_event_and_change_no_id_and_no_stat
     assert set(outcomes(case)) <= {"new", "exact", "bounded"}
     for partition in PARTITIONS:  # two that commits name, one more, one that each death left
         assert len(fleet.snapshots.names(partition)) <= 3 + len(deaths)
+
+
+@settings(max_examples=15, deadline=None)
+@given(deaths=st.lists(st.integers(1, 300), min_size=1, max_size=6), snapshots=st.booleans())
+def test_exactly_once_deaths_at_any_call_of_a_port_lose_no_event_and_double_none(
+    oracle: Case,
+    deaths: list[int],
+    snapshots: bool,  # noqa: FBT001  # hypothesis hands in by name
+) -> None:
+    fleet = Fleet(exactly_once=True)
+    fleet.feed()
+    for at in deaths:
+        fleet.die(at, snapshots=snapshots)
+    case = fleet.worker(snapshots=snapshots)
+    case.run()
+    assert sorted(ids(case)) == sorted(ids(oracle))
+    assert state(case) == state(oracle)
+
+
+def test_an_output_that_fails_for_a_while_aborts_and_then_all_is_said_once(oracle: Case) -> None:
+    fleet = Fleet(exactly_once=True)
+    fleet.feed()
+    case = fleet.worker()
+    for turn in range(40):
+        if turn in {8, 20, 21}:
+            fleet.broker.fail("events", "no in-sync replicas")
+        case.loop.turn()
+        if turn in {12, 20, 23}:
+            fleet.broker.fail("events", None)
+    case.run()
+    assert set(outcomes(case)) == {"new", "exact"}
+    assert outcomes(case).count("exact") >= 3
+    assert sorted(ids(case)) == sorted(ids(oracle))
+    assert state(case) == state(oracle)
 
 
 def test_every_kind_of_place_to_die_at_is_reached() -> None:
@@ -111,6 +146,42 @@ def test_the_newest_snapshot_shortens_the_replay(oracle: Case) -> None:
     assert state(case) == state(oracle)
 
 
+def test_a_stop_leaves_nothing_to_be_read_again(oracle: Case) -> None:
+    fleet = Fleet()
+    fleet.feed()
+    case = fleet.worker(every=1e9)
+    turns = iter([False] * 20 + [True])
+    case.loop.run(lambda: next(turns))
+    case.source.close()
+    again = fleet.worker(every=1e9)
+    again.run()
+    assert outcomes(again) == ["exact", "exact"]
+    assert sum(turn.replayed for turn in again.telemetry.turns) == 0
+    assert sorted(ids(again)) == sorted(ids(oracle))
+    assert state(again) == state(oracle)
+
+
+class Stuck(Inline):
+    """Never finishes anything."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        assert fn(*args, **kwargs)
+        return Future()
+
+
+def test_a_stop_does_not_wait_for_a_snapshot_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream_detector.keeper.LEAVE_S", 0.1)
+    fleet = Fleet()
+    fleet.feed(60)
+    case = fleet.worker(writer=Stuck())
+    case.run()
+    committed = fleet.broker.committed(GROUP_ID)
+    assert sum(at.offset for at in committed.values()) == 300
+    assert outcomes(case) == ["new", "new"]
+
+
 def test_without_snapshots_everything_since_the_start_is_replayed(oracle: Case) -> None:
     fleet = halfway(snapshots=False)
     committed = sum(at.offset for at in fleet.broker.committed(GROUP_ID).values())
@@ -151,6 +222,51 @@ def test_with_no_usable_snapshot_a_bounded_number_of_records_is_replayed_and_sai
     assert sum(turn.replayed for turn in case.telemetry.turns) == 200
     assert case.telemetry.outcomes["accepted"] > 500
     assert ids(case)
+
+
+def maturities(case: Case, series: str) -> list[str]:
+    """Of the events of a series, in the order they were said."""
+    return [event["maturity"] for event in case.events if event["series"] == series]
+
+
+@pytest.mark.parametrize("max_replay", [0, 100])
+def test_after_a_degraded_restore_series_are_recovering_until_their_windows_are_filled_anew(
+    max_replay: int,
+) -> None:
+    fleet = halfway()
+    fleet.snapshots.files.clear()
+    case = fleet.worker(max_replay=max_replay)
+    before = {series: len(maturities(case, series)) for series in ("calm", "pump")}
+    for _ in range(8 + max_replay // 10):
+        case.loop.turn()
+    assert case.engine.series()["recovering"] > 2
+    case.run()
+    assert case.engine.series()["recovering"] <= 1
+    for series, count in before.items():
+        mine = maturities(case, series)[count:]
+        recovering = mine.count("recovering")
+        assert 0 < recovering < len(mine)
+        assert mine == ["recovering"] * recovering + ["mature"] * (len(mine) - recovering)
+
+
+def test_a_restart_amid_recovery_goes_on_recovering_exactly() -> None:
+    def degraded() -> Fleet:
+        fleet = halfway(snapshots=False)
+        fleet.snapshots.files.clear()
+        return fleet
+
+    fleet = degraded()
+    expected = fleet.worker(snapshots=False, max_replay=60)
+    expected.run()
+    again = degraded()
+    assert again.die(60, snapshots=False, max_replay=60)
+    case = again.worker(snapshots=False)
+    case.run()
+    assert outcomes(expected) == ["bounded", "bounded"]
+    assert outcomes(case) == ["exact", "exact"]
+    assert state(case) == state(expected)
+    for series in KNOWN:
+        assert maturities(case, series)[-5:] == maturities(expected, series)[-5:]
 
 
 def test_a_store_that_is_down_stops_nothing_and_loses_nothing(oracle: Case) -> None:
@@ -201,7 +317,7 @@ def test_a_commit_that_is_not_ours_is_no_obstacle() -> None:
 def test_a_new_group_replays_nothing_and_names_its_beginning_at_once() -> None:
     fleet = Fleet()
     fleet.feed(5)
-    assert fleet.die(7, snapshots=False) == "after the commit"
+    assert fleet.die(8, snapshots=False) == "after the commit"
     saved = checkpoint.decode(fleet.broker.committed(GROUP_ID)[PARTITIONS[0]].metadata)
     assert saved is not None
     assert (saved.replay_from, saved.snapshots, saved.models) == (0, [], {"g": [(0, "v1")]})

@@ -11,10 +11,10 @@ import pytest
 from stream_detector.adapters.torch_scorer import load_model
 from stream_detector.bundle import Registry
 from trainer.cli import run
+from trainer.config.data import Data
 from trainer.data import load
-from trainer.data_config import Data
 from trainer.evaluate import scored
-from trainer.marks import from_column
+from trainer.reading.marks import from_column
 from trainer.thresholds import settled
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from stream_detector.adapters.torch_scorer import load_model
 from stream_detector.bundle import Registry
 from stream_detector.config import load_yaml, parse_yaml
 from tests.unit.trainer_cases import START, fleet, series, wave
-from trainer import tune
 from trainer.cli import run
+from trainer.commands.refresh import Ports
+from trainer.commands.tune import run as tune_command
 from trainer.config import TrainerConfig
 from trainer.data import DataError, Dataset
-from trainer.objective import Objective
-from trainer.refresh_command import Ports
-from trainer.space import Space, merged
-from trainer.tune_command import run as tune_command
+from trainer.tuning import tune
+from trainer.tuning.objective import Objective
+from trainer.tuning.space import Space, merged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -265,7 +265,7 @@ def test_without_optuna_one_line_says_what_to_install(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(folder, f"{{space: {{{SPACE}}}}}")
-    monkeypatch.delitem(sys.modules, "trainer.tune")
+    monkeypatch.delitem(sys.modules, "trainer.tuning.tune")
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert tuned() == 2
     assert capsys.readouterr().err == (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trainer.benchmarks.baselines import BASELINES, level_of
 from trainer.benchmarks.nab import RECORD, records
 from trainer.benchmarks.nab_scoring import PROFILES, Profile, Rows, rows_of, sweep
-from trainer.event_metrics import merge
+from trainer.metrics.events import merge
 
 Files = list[tuple[Rows, np.ndarray]]
 

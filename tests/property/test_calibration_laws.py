@@ -12,11 +12,13 @@ from stream_detector.core.calibration import (
     Limits,
     Rules,
     State,
+    Tail,
     Terms,
     judge,
     prior,
 )
-from stream_detector.core.calibration.heights import TOP_LEVEL
+from stream_detector.core.calibration.memory import EDGE_UNIT
+from stream_detector.core.calibration.tail import TOP_LEVEL, walk
 from stream_detector.core.segments import Segments
 
 
@@ -31,17 +33,48 @@ def heights(draw: st.DrawFn) -> Heights:
     return Heights.of(memory)
 
 
-@given(heights(), st.lists(st.floats(0.31, 60), min_size=1, max_size=20))
-def test_a_level_and_its_z_are_one_and_levels_rise_with_z(
-    one: Heights, wanted: list[float]
-) -> None:
+@st.composite
+def tails(draw: st.DrawFn) -> Tail:
+    location, deviation = draw(st.floats(-20, 20)), draw(st.floats(0.01, 5))
+    memory = prior(draw(st.floats(-1, 20)), draw(st.floats(0.0, 10)), 0.01, location, deviation)
+    return Tail.of(memory, np.array([location]), np.array([deviation]))
+
+
+@given(tails(), st.lists(st.floats(0, 60), min_size=1, max_size=20))
+def test_a_level_and_its_t_are_one_and_levels_rise_with_t(one: Tail, wanted: list[float]) -> None:
     for level in wanted:
-        z = one.at_level(np.array([level]))
-        np.testing.assert_allclose(one.level(z), level, rtol=1e-6, atol=1e-6)
-    levels = one.level(np.linspace(-50, 200, 500), np.zeros(500, np.int64))
+        np.testing.assert_allclose(one.level(one.t(np.array([level]))), level, atol=1e-6)
+    levels = one.level(np.linspace(-100, 400, 500))
     assert (np.diff(levels) >= 0).all()
     assert levels.min() >= 0
     assert levels.max() <= TOP_LEVEL
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 5))
+def test_the_edge_is_walked_as_if_score_by_score(seed: int, series: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 50
+    t = rng.standard_t(1, (series, n))
+    memory = np.repeat(prior(2.0, 0.5, 0.01), series)
+    memory["edge_scores"] = rng.integers(0, 5000, series)
+    edge, count = memory["edge"] / EDGE_UNIT, memory["edge_scores"].astype(float)
+    expected = np.empty((series, n))
+    for at in range(n):
+        expected[:, at] = edge
+        gain = np.maximum(0.004, 10 / (10 + count + at))
+        excess = t[:, at] - edge
+        rise = np.where(excess < 8 * 0.5, gain, 0.004)
+        edge = edge + np.where(excess > 0, rise, 0) - 0.03 * gain
+    met = walk(memory, np.repeat(np.arange(series), n), np.arange(series) * n, t.ravel())
+    np.testing.assert_allclose(met.reshape(series, n), expected, atol=1e-4)
+    np.testing.assert_allclose(memory["edge"] / EDGE_UNIT, edge, atol=1e-4)
+    excess = t - expected
+    usual = (excess > 0) & (excess < 8 * 0.5)
+    np.testing.assert_array_equal(memory["tail_count"], usual.sum(axis=1))
+    np.testing.assert_array_equal(memory["outlier"], (excess >= 8 * 0.5).any(axis=1))
+    total = np.where(usual, excess, 0).sum(axis=1)
+    np.testing.assert_allclose(memory["tail_sum"] / EDGE_UNIT, total, atol=1e-2)
 
 
 @given(heights(), st.floats(1e-9, 1), st.floats(1e-9, 1))

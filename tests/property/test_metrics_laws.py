@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from trainer.event_metrics import match, merge, stretches
 from trainer.metrics import curves, point_metrics, rank_metrics, wilson
-from trainer.vus import vus_pr
+from trainer.metrics.events import match, merge, stretches
+from trainer.metrics.vus import vus_pr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,10 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from trainer.extremes import cluster_peaks, tail_of
+from trainer.config.threshold import ScoreRule, ThresholdChoice, Vote
 from trainer.metrics import best_threshold, f_beta
-from trainer.threshold_config import ScoreRule, ThresholdChoice, Vote
 from trainer.thresholds import SeriesScores, choose, vote
+from trainer.thresholds.extremes import cluster_peaks, tail_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,7 +18,7 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
-from trainer.rows import read
+from trainer.reading.rows import read
 
 
 @st.composite

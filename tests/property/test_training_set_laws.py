@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import trainer.derived
-import trainer.intake
-import trainer.merging
+import trainer.reading.derived
+import trainer.reading.intake
+import trainer.reading.merging
 from stream_detector.bundle import Transform
+from trainer.config.data import Data, LabelRule
 from trainer.data import Part, SeriesData, clean, clean_pieces, together
-from trainer.data_config import Data, LabelRule
-from trainer.derived import derived
-from trainer.intake import Intake
-from trainer.known import Known, breaks
-from trainer.rows import read
-from trainer.spool import SampleFiles
-from trainer.store_data import widened
-from trainer.training_set import StoredSeries
+from trainer.reading.derived import derived
+from trainer.reading.intake import Intake
+from trainer.reading.known import Known, breaks
+from trainer.reading.rows import read
+from trainer.reading.spool import SampleFiles
+from trainer.reading.store import widened
+from trainer.reading.training_set import StoredSeries
 
 CELLS = st.sampled_from([np.nan, np.nan, np.inf, 0.0, 1.0, 2.0, -5.0])
 """Missing ones are frequent."""
@@ -51,8 +51,8 @@ def test_what_was_spilled_comes_back_as_it_is_cleaned_in_memory(
     config = Data(missing=missing, fill_limit=fill_limit)  # type: ignore[arg-type]  # drawn
     intake = Intake(memory, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.intake, "PIECE_VALUES", piece)
-        patch.setattr(trainer.merging, "PIECE_VALUES", piece)
+        patch.setattr(trainer.reading.intake, "PIECE_VALUES", piece)
+        patch.setattr(trainer.reading.merging, "PIECE_VALUES", piece)
         for part in parts:
             intake.add(part)
         assert intake.names == sorted({part.name for part in parts})
@@ -116,7 +116,7 @@ def test_a_series_in_files_is_transformed_as_one_in_memory(
     files.append(times, values)
     stored = StoredSeries("s", files.times.rows(0, n), files.values.rows(0, n), edges)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.derived, "PIECE_VALUES", piece)
+        patch.setattr(trainer.reading.derived, "PIECE_VALUES", piece)
         found, again = derived([stored, stored], rules)
     (whole,) = derived([SeriesData("s", times, values, edges)], rules)
     for one in (found, again):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.event_metrics import Interval
+    from trainer.metrics.events import Interval
 
 MINUTE = 60_000
 

@@ -25,7 +25,7 @@ COMPOSITION_ROOTS = ("stream_detector.cli", "stream_detector.commands", "trainer
 CORE = ("stream_detector.core", "stream_detector.records")
 APP = tuple(
     f"stream_detector.{name}"
-    for name in ("app", "inputs", "keeper", "rekeying", "restore", "ticking")
+    for name in ("app", "inputs", "keeper", "outbox", "rekeying", "restore", "ticking")
 )
 FOR_ADAPTERS = (
     "stream_detector.core",  # but never its engine
@@ -44,10 +44,10 @@ HOMES = {
     "pyarrow": ("stream_detector.formats.tables.parquet", "stream_detector.adapters.store",
                 "stream_detector.adapters.snapshots.remote"),
     "torch": ("stream_detector.adapters.torch_scorer", "trainer"),
-    "matplotlib": ("trainer.pictures", "trainer.promise.picture"),
+    "matplotlib": ("trainer.report.pictures", "trainer.promise.picture"),
     "sklearn": ("trainer",),
     "scipy": ("trainer.promise", "trainer.recipes"),
-    "optuna": ("trainer.tune",),
+    "optuna": ("trainer.tuning.tune",),
     "yaml": ("stream_detector.config",),
     "typer": ("stream_detector.cli", "stream_detector.commands", "stream_detector.console",
               "trainer"),

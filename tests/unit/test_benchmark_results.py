@@ -12,10 +12,10 @@ import pytest
 
 from trainer.benchmarks import results, scoreboard
 from trainer.benchmarks.cases import Judged
-from trainer.benchmarks.command import spread
 from trainer.benchmarks.published import PUBLISHED
 from trainer.benchmarks.suites import SUITES
 from trainer.benchmarks.work import OURS, Done
+from trainer.commands.benchmark import spread
 from trainer.config import TrainerConfig
 from trainer.data import DataError
 from trainer.metrics import wilson

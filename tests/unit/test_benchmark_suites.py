@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tests.unit.benchmark_cases import MINUTE, case, says, write_ucr
-from trainer.benchmarks.command import TITLES
 from trainer.benchmarks.kpi import HOLD
 from trainer.benchmarks.nab import RECORD, Nab
 from trainer.benchmarks.ranges import GAP, GRACE, RangeSuite
 from trainer.benchmarks.skab import TRAIN, Skab
 from trainer.benchmarks.suites import SUITES
 from trainer.benchmarks.ucr import SLACK, Ucr
+from trainer.commands.benchmark import TITLES
 from trainer.data import DataError
 from trainer.metrics import wilson
 

@@ -16,7 +16,8 @@ from stream_detector.core.calibration import (
     judge,
     prior,
 )
-from stream_detector.core.calibration.heights import ANCHOR_LEVEL, RARE_RATE
+from stream_detector.core.calibration.heights import RARE_RATE
+from stream_detector.core.calibration.tail import EDGE_LEVEL
 from stream_detector.core.segments import Segments
 
 if TYPE_CHECKING:
@@ -142,9 +143,30 @@ def test_the_anchor_is_where_three_per_cent_of_scores_lie_beyond() -> None:
     run(state, t)
     at = state.location + state.memory["anchor"] * state.deviation
     assert (t > at).mean() == pytest.approx(0.03, abs=0.006)
-    assert Heights.of(state.memory).level(state.memory["anchor"].astype(float)) == pytest.approx(
-        ANCHOR_LEVEL
-    )
+
+
+@pytest.mark.parametrize("kind", ["newest", "windows", "heavy"])
+def test_a_level_is_reached_by_the_share_of_scores_that_it_says(kind: str) -> None:
+    series, days = 12, 25
+    t = scores(kind, series, days)
+    level = run(fresh(series), t).level.reshape(series, -1)[:, 5 * DAY :]
+    for wanted, least in ((EDGE_LEVEL, 0.8), (2.0, 0.7), (2.5, 0.5), (3.0, 0.25)):
+        # Tails that fall faster than exponentially are rarer far out than the level says.
+        assert least < (level >= wanted).mean() / 10.0**-wanted < 1.7, wanted
+
+
+def test_a_level_means_the_same_whatever_size_the_scores_of_a_series_have() -> None:
+    t = scores("newest", 1, 4)
+    for away in (-8.0, 5.0):
+        calm, far = run(fresh(1), t), run(fresh(1), t + away)
+        np.testing.assert_allclose(far.level[120:], calm.level[120:], atol=0.02)
+
+
+def test_later_scores_of_one_anomaly_are_ever_less_rare() -> None:
+    t = np.random.default_rng(0).normal(size=(1, DAY + 40))
+    t[:, DAY:] = 8.0
+    level = run(fresh(1), t).level[DAY:]
+    assert (np.diff(level) < 0).all()
 
 
 def test_a_level_is_held_to_whatever_the_rate() -> None:

@@ -36,7 +36,7 @@ from stream_detector.records import (
 from tests.fakes import event
 from trainer.cli import app as trainer
 from trainer.config import TrainerConfig
-from trainer.space import Space
+from trainer.tuning.space import Space
 
 if TYPE_CHECKING:
     import typer

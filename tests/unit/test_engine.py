@@ -116,10 +116,10 @@ def test_min_length_asks_for_samples_above_the_threshold_in_a_row() -> None:
 def test_severity_tells_how_far_the_level_is_above_the_threshold() -> None:
     results = {
         size: opened(engine(Policy(level=7.0), known=KNOWN).process([samples([*noise(150), size])]))
-        for size in (7.4, 100.0)
+        for size in (8.5, 100.0)
     }
     assert results[100.0][0].severity is Severity.CRITICAL
-    assert results[7.4][0].severity is Severity.MINOR
+    assert results[8.5][0].severity is Severity.MINOR
 
 
 def test_a_series_that_stops_sending_closes_its_episode_at_the_deadline() -> None:

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_detector.ports import Stored
+from trainer.config.data import Data
+from trainer.config.refresh import Gate
 from trainer.data import Dataset, SeriesData, samples_in_step
-from trainer.data_config import Data
 from trainer.gate import Figures, decide, most_by_chance, too_little
 from trainer.inject import KINDS, inject
-from trainer.refresh_config import Gate
-from trainer.store_data import cut, normal_data, pauses, runs, widened
+from trainer.reading.store import cut, normal_data, pauses, runs, widened
 
 GATE = Gate()
 

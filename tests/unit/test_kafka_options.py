@@ -21,6 +21,7 @@ SECURE = config.Kafka(
     session_timeout="12s",
     max_poll_interval="3m",
     fetch_max_wait="20ms",
+    group_instance_id="pod-3",
 )
 OUTPUT = config.Output(topic="anomalies", dead_letter_topic="dlq", delivery_timeout="20s")
 
@@ -43,6 +44,7 @@ def test_tls_and_sasl_reach_every_client() -> None:
 def test_the_consumer_takes_its_times_from_the_configuration_and_never_commits_by_itself() -> None:
     made = consumer_options(SECURE, None)
     assert made["group_id"] == "plant"
+    assert made["group_instance_id"] == "pod-3"
     assert made["session_timeout_ms"] == 12_000
     assert made["heartbeat_interval_ms"] * 3 <= 12_000
     assert made["max_poll_interval_ms"] == 180_000

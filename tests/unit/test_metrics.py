@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 
-from trainer.event_metrics import delay_summary, match, merge, recall_by_magnitude, stretches
 from trainer.metrics import (
     by_class,
     classification_report,
@@ -20,7 +19,8 @@ from trainer.metrics import (
     rank_metrics,
     wilson,
 )
-from trainer.vus import vus_pr
+from trainer.metrics.events import delay_summary, match, merge, recall_by_magnitude, stretches
+from trainer.metrics.vus import vus_pr
 
 TRUTH = np.array([0, 0, 0, 1, 1, 0, 0, 1], bool)
 SAID = np.array([0, 1, 0, 1, 0, 0, 0, 1], bool)

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from trainer import marks
 from trainer.assess import assess
 from trainer.data import DataError, Dataset, SeriesData
 from trainer.evaluate import history
+from trainer.reading import marks
 from trainer.report import render
 from trainer.report.page import shown
 from trainer.review import write_review

@@ -20,7 +20,7 @@ from tests.unit.trainer_cases import MINUTE, fleet, quick, series, wave
 from trainer.config import TrainerConfig, TransformRule, Windows
 from trainer.data import DataError, Dataset, SeriesData
 from trainer.evaluate import scored
-from trainer.rows import read
+from trainer.reading.rows import read
 from trainer.train import train, transformed_series
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def test_scores_are_smoothed_within_a_run_only() -> None:
         running.process([batch(["s"] * len(times), times, values * before)])
         [slab] = running._slabs.values()
         slab.location[:], slab.deviation[:], slab.scored[:] = -3.0, 1.0, 10**6
-        slab.memory[:] = prior(2.0, 0.3, 0.01)
+        slab.memory[:] = prior(2.0, 0.3, 0.01, -3.0)
         [verdicts] = running.process([batch(["s"] * len(late), late, values)]).verdicts
         return verdicts.level[3 * 60 :]
 

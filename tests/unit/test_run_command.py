@@ -15,7 +15,7 @@ http: {port: 0}
 
 
 def test_a_service_that_is_asked_to_end_while_it_starts_ends_without_connecting() -> None:
-    def connect(_: DetectorConfig) -> None:
+    def connect(_: DetectorConfig, __: object) -> None:
         raise AssertionError("connected")
 
     serve(parse_yaml(CONFIG, DetectorConfig, environment={}), lambda: True, connect)  # type: ignore[arg-type]  # never called

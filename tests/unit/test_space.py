@@ -9,7 +9,7 @@ import pytest
 
 from stream_detector.config import ConfigError, parse_yaml
 from trainer.config import TrainerConfig
-from trainer.space import Space, contract, merged, to_yaml
+from trainer.tuning.space import Space, contract, merged, to_yaml
 
 
 def config(text: str) -> TrainerConfig:

@@ -7,16 +7,16 @@ import pytest
 
 from stream_detector.bundle import Smoothing
 from stream_detector.core import levels as core
-from stream_detector.core.calibration import Heights
+from stream_detector.core.calibration import Tail
 from stream_detector.core.levels import fuse, transformed
 from stream_detector.ports import Scores
 from tests.unit.trainer_cases import series
 from trainer.calibrate import RunScores, calibrate, experts_of, score_runs, smoothed
 from trainer.config import Calibration, ExpertRule, Split
+from trainer.config.threshold import ThresholdChoice
 from trainer.data import DataError
 from trainer.preprocess import fit_scaling, split
 from trainer.score_memory import usual_scores
-from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,9 +50,8 @@ def levels_of(result: Calibrated, raw: NDArray[np.float32], row: int) -> NDArray
     levels: Levels = result.levels
     table: SeriesTable = result.series
     t = transformed(fuse(raw, "sum", [one.weight for one in result.experts]), levels)
-    z = (t - table.score_location[row]) / table.score_spread[row]
-    heights = Heights.of(table.memory[row : row + 1])
-    return heights.level(z, np.zeros(len(z), np.int64))
+    one = slice(row, row + 1)
+    return Tail.of(table.memory[one], table.score_location[one], table.score_spread[one]).level(t)
 
 
 def test_the_realised_tail_on_fresh_normal_data_is_near_the_promised_one() -> None:
@@ -171,6 +170,24 @@ def test_the_threshold_says_where_it_comes_from(rule: dict[str, float] | None) -
     threshold = calibrated([RunScores(0, noise(900, 0, 1.0))], config).threshold
     assert (threshold.method, threshold.value) == (*rule.items(),)[0] if rule else True
     assert "900 held-out windows of 1 series" in threshold.provenance
+
+
+def test_a_series_of_larger_errors_is_as_unusual_where_multiples_are_fused() -> None:
+    raw = noise(4000, 3, 2.0)
+    result = calibrated([RunScores(0, raw)], Calibration(tail=0.95, shape="ratio"))
+    for one, scores in zip(result.experts, raw.T.astype(np.float64), strict=True):
+        assert one.tail is not None
+        above = scores[scores > np.quantile(scores, 0.95)]
+        mean = above.mean() - np.quantile(scores, 0.95)
+        assert core.excess_of(np.array([mean], np.float32), one.tail) == pytest.approx(1.0)
+
+    def t(times: float) -> NDArray[np.float64]:
+        columns = zip(raw.T * np.float32(times), result.experts, strict=True)
+        excess = np.column_stack([core.excess_of(scores, one.tail) for scores, one in columns])
+        score = core.fuse(excess, "sum", [one.weight for one in result.experts])
+        return core.transformed(score, result.levels)
+
+    assert t(9.0) - t(1.0) == pytest.approx(np.log(9.0), abs=1e-4)
 
 
 def test_a_logarithmic_tail_keeps_the_order_and_is_ln_2_where_it_begins() -> None:

@@ -10,8 +10,8 @@ import yaml
 
 from stream_detector.config import ConfigError, Section, load_yaml, parse_yaml
 from trainer.config import ExpertRule, Fit, Multivariate, Split, TrainerConfig
-from trainer.recipe_files import load_config
-from trainer.threshold_config import ThresholdChoice
+from trainer.config.recipes import load_config
+from trainer.config.threshold import ThresholdChoice
 
 YAML = Path(__file__).parents[2] / "config" / "trainer.yaml"
 

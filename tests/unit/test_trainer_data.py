@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stream_detector.formats.tables import Table
+from trainer.config.data import Data
 from trainer.data import DataError, assemble, clean, load
-from trainer.data_config import Data
 
 NAN = float("nan")
 

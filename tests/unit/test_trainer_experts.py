@@ -21,9 +21,9 @@ from trainer.experts.movement import Movement
 from trainer.experts.nearest import Nearest
 from trainer.export import Exported, Scripted
 from trainer.models.base import WindowModel
+from trainer.models.views import ENERGIES, Views, energies
 from trainer.preprocess import Run, fit_scaling, normalised_windows, stream_windows
 from trainer.train import publish, train
-from trainer.views import ENERGIES, Views, energies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,10 +67,11 @@ def test_form_does_not_depend_on_level_and_hardly_on_size() -> None:
     torch.testing.assert_close(form[0], form[2], atol=0.1, rtol=0.05)
 
 
-def test_the_nearest_window_is_that_of_scikit_learn() -> None:
+@pytest.mark.parametrize("known", [1500, 50])
+def test_the_nearest_window_is_that_of_scikit_learn(known: int) -> None:
     (family,) = experts.build(["nearest_shape", "nearest_form"], 2)
     assert isinstance(family, Nearest)
-    sample, asked = some(1500, 2), some(40, 2, seed=1)
+    sample, asked = some(known, 2), some(40, 2, seed=1)
     family.prepare(sample, 0)
     reference = NearestNeighbors(n_neighbors=1).fit(family.views(sample[:1024])[0].flatten(1))
     distance = reference.kneighbors(family.views(asked)[0].flatten(1))[0][:, 0]

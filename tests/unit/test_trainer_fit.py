@@ -12,7 +12,7 @@ from msgspec import structs
 
 from stream_detector.bundle import BundleError, Registry
 from stream_detector.config import ConfigError
-from stream_detector.core.calibration import Heights
+from stream_detector.core.calibration import Tail
 from stream_detector.core.levels import fuse, transformed
 from tests.unit.trainer_cases import fleet, quick, series, wave
 from trainer import models
@@ -53,9 +53,8 @@ def levels_of(
     raw = scorer.score(1, windows, np.zeros(shape, np.float32), spread).scores
     levels = bundle.manifest.levels
     t = transformed(fuse(raw, "sum", [one.weight for one in bundle.manifest.experts]), levels)
-    z = (t - bundle.series.score_location[row]) / bundle.series.score_spread[row]
-    heights = Heights.of(bundle.series.memory[row : row + 1])
-    return heights.level(z, np.zeros(len(z), np.int64))
+    table, one = bundle.series, slice(row, row + 1)
+    return Tail.of(table.memory[one], table.score_location[one], table.score_spread[one]).level(t)
 
 
 @pytest.mark.parametrize("name", ["dense_autoencoder", "lstm_autoencoder"])

@@ -18,10 +18,10 @@ from tests.unit.trainer_cases import fleet, series, wave
 from trainer import models
 from trainer.config import Fit, ModelChoice, Split, TrainerConfig
 from trainer.data import Dataset
-from trainer.despike import Despike
 from trainer.export import Exported, Scripted, script
 from trainer.fit import Fitted, fit
 from trainer.models.base import WindowModel
+from trainer.models.despike import Despike
 from trainer.preprocess import fit_scaling, normalised_windows, split
 from trainer.train import publish, train
 

@@ -5,7 +5,7 @@ import pytest
 
 from stream_detector.core.robust import median_and_spread
 from tests.unit.trainer_cases import fleet, series, wave
-from trainer import preprocess, rows
+from trainer import preprocess
 from trainer.config import Split
 from trainer.preprocess import (
     LEARN,
@@ -15,7 +15,8 @@ from trainer.preprocess import (
     split,
     stream_windows,
 )
-from trainer.rows import read
+from trainer.reading import rows
+from trainer.reading.rows import read
 
 
 @pytest.mark.parametrize("kind", ["minmax", "standard", "robust"])

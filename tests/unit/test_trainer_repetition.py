@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.unit.trainer_cases import quick, series, wave
+from trainer.choice.experts import suited
+from trainer.choice.repetition import REPEATING, news, repeats
 from trainer.config import ExpertRule, TrainerConfig, Windows
+from trainer.config.recipes import load_config
 from trainer.data import Dataset
-from trainer.recipe_files import load_config
-from trainer.repetition import REPEATING, news, repeats
-from trainer.suited import suited
 from trainer.train import train
 
 RULES = [

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.trainer_cases import quick, series, wave
+from trainer.choice.scales import SPAN, choose, dominant_period
 from trainer.config import Split, Windows
 from trainer.data import Dataset
-from trainer.scales import SPAN, choose, dominant_period
 from trainer.train import train
 
 

@@ -13,12 +13,12 @@ from stream_detector.core.levels import just_above
 from tests.unit.trainer_cases import fleet, series
 from trainer.calibrate import RunScores, calibrate, experts_of
 from trainer.config import Calibration, ExpertRule, Split, TrainerConfig
+from trainer.config.threshold import ScoreRule, ThresholdChoice, Vote
 from trainer.data import DataError
-from trainer.extremes import LEAST_PEAKS, cluster_peaks, generalised_pareto, tail_of
 from trainer.preprocess import fit_scaling, split
 from trainer.scored import About, Scored
-from trainer.threshold_config import ScoreRule, ThresholdChoice, Vote
 from trainer.thresholds import SeriesScores, choose, settled
+from trainer.thresholds.extremes import LEAST_PEAKS, cluster_peaks, generalised_pareto, tail_of
 from trainer.train import train
 
 if TYPE_CHECKING:

@@ -13,25 +13,25 @@ import msgspec
 import numpy as np
 import pytest
 
-import trainer.intake
-import trainer.merging
-import trainer.rows
+import trainer.reading.intake
+import trainer.reading.merging
+import trainer.reading.rows
 from stream_detector.bundle import SERIES, SeriesTable
 from tests.unit.trainer_cases import MINUTE, START, quick, wave
 from trainer.config import ModelChoice, Split, TransformRule, Windows
+from trainer.config.data import Data, LabelRule
 from trainer.data import DataError, SeriesData
-from trainer.data_config import Data, LabelRule
-from trainer.marks import UCR
-from trainer.rows import joined, read
-from trainer.spool import RowFile
+from trainer.reading.marks import UCR
+from trainer.reading.rows import joined, read
+from trainer.reading.spool import RowFile
+from trainer.reading.training_set import StoredSeries, training_set
 from trainer.train import train
-from trainer.training_set import StoredSeries, training_set
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import TrainerConfig
-    from trainer.rows import Series
+    from trainer.reading.rows import Series
     from trainer.train import Trained
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -70,12 +70,12 @@ def trained(path: Path, config: TrainerConfig, *, stored: bool, **data: Any) -> 
 
 @pytest.mark.parametrize(
     ("scaling", "piece"),
-    [("standard", trainer.rows.PIECE_VALUES), ("minmax", 3000), ("robust", 3000)],
+    [("standard", trainer.reading.rows.PIECE_VALUES), ("minmax", 3000), ("robust", 3000)],
 )
 def test_a_bundle_is_the_same_to_the_bit_wherever_the_samples_lie(
     untidy: Path, scaling: Any, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (trainer.rows, trainer.intake, trainer.merging):
+    for module in (trainer.reading.rows, trainer.reading.intake, trainer.reading.merging):
         monkeypatch.setattr(module, "PIECE_VALUES", piece)
     labels = LabelRule(column="fault")
     config = msgspec.structs.replace(

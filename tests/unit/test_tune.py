@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_detector.config import ConfigError, parse_yaml
-from trainer import tune
 from trainer.config import TrainerConfig
 from trainer.data import DataError
-from trainer.objective import Measured
-from trainer.space import Space
-from trainer.study_file import held
-from trainer.tune import Best, search
+from trainer.tuning import tune
+from trainer.tuning.objective import Measured
+from trainer.tuning.space import Space
+from trainer.tuning.study_file import held
+from trainer.tuning.tune import Best, search
 
 if TYPE_CHECKING:
     from collections.abc import Callable

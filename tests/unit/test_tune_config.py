@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream_detector.config import ConfigError, parse_yaml
 from trainer.config import TrainerConfig
-from trainer.tune_config import Dimension
+from trainer.config.tune import Dimension
 
 
 def one(text: str) -> Dimension:

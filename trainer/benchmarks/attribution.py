@@ -11,8 +11,8 @@ import numpy as np
 
 from trainer.benchmarks.cases import Case, Judged, OperatingPoint
 from trainer.benchmarks.smd import Smd
+from trainer.config.threshold import ThresholdChoice
 from trainer.metrics import NAN, wilson
-from trainer.threshold_config import ThresholdChoice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

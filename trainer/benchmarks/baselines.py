@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from stream_detector.bundle import WINDOW
 from stream_detector.core.policy import DAY
 from trainer.benchmarks.cases import Answer
-from trainer.event_metrics import merge, stretches
+from trainer.metrics.events import merge, stretches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import Split, TrainerConfig
-    from trainer.event_metrics import Interval
-    from trainer.threshold_config import ThresholdChoice
+    from trainer.config.threshold import ThresholdChoice
+    from trainer.metrics.events import Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from stream_detector.bundle import WINDOW, BundleError, Registry
 from stream_detector.core.transforms import Transforms
 from trainer.benchmarks.cases import Answer
 from trainer.config import Split
+from trainer.config.data import Data
 from trainer.data import DataError, Dataset, clean
-from trainer.data_config import Data
 from trainer.evaluate import scored
 from trainer.train import publish, train
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from stream_detector.core.policy import DAY, Policy
 from trainer.benchmarks import ranges
-from trainer.benchmarks.cases import Case
+from trainer.benchmarks.cases import Case, OperatingPoint
 from trainer.benchmarks.folders import arrays, columns, own_folder, some
+from trainer.config.threshold import ThresholdChoice
 from trainer.data import DataError
-from trainer.event_metrics import stretches
+from trainer.metrics.events import stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 PARTS = ("train", "test", "test_label", "train_timestamp", "test_timestamp")
 HOLD = 20
 """Scores of which the largest is judged."""
+QUANTILE, TIMES = 0.95, 25.0
+"""A low quantile and a high factor: training halves hold anomalies that nobody has labelled."""
 GROUPS = {"aiops_kpi": "aiops", "aiops": "aiops", "wsd": "wsd"}
 """Folders, in lower case, and what their results are called."""
 
@@ -38,15 +42,20 @@ class Kpi(ranges.RangeSuite):
         "UTS/ of https://github.com/CSTCloudOps/datasets"
     )
     protocol: ClassVar[str] = (
-        f"Trained on each KPI's first half, without its labels. {ranges.PROTOCOL} An anomaly here "
-        f"lasts while its cause does, a score of the newest sample a moment: vus_pr and auc_pr, of "
-        f"every detector alike, are of the largest of its last {HOLD} scores; vus_pr_unheld of "
-        "each as it is."
+        f"Trained on each KPI's first half, without its labels. {ranges.PROTOCOL} Operating "
+        f"point: threshold {TIMES:g} times the {QUANTILE:.0%} quantile of the held-out scores; an "
+        f"episode ends after {ranges.GAP} samples below it. An anomaly here lasts while its cause "
+        "does, a score of the newest sample a moment: vus_pr and auc_pr, of every detector alike, "
+        f"are of the largest of its last {HOLD} scores; vus_pr_unheld of each as it is."
     )
     baselines: ClassVar[tuple[str, ...]] = (
         "mahalanobis", "knn", "random", "difference", "moving_average",
     )  # fmt: skip
     hold: ClassVar[int] = HOLD
+    operating: ClassVar[OperatingPoint] = OperatingPoint(
+        ThresholdChoice(quantile=QUANTILE, times=TIMES),
+        Policy(quiet_period=ranges.GAP, regime_change_after=ranges.REGIME * DAY),
+    )
 
     def find(self, data: Path) -> list[Path]:
         return some(_curves(own_folder(data, ["kpi"])), data, self.title, self.origin)

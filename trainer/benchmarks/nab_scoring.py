@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trainer.event_metrics import Interval
+    from trainer.metrics.events import Interval
 
 PROBATION, COUNTED_ROWS = 0.15, 5000
 """Share of a file that is not judged, of at most so many of its rows."""

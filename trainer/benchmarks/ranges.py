@@ -11,9 +11,9 @@ from stream_detector.bundle import Smoothing
 from stream_detector.core.policy import DAY, Policy
 from trainer.benchmarks.cases import Judged, OperatingPoint
 from trainer.calibrate import smoothed
-from trainer.event_metrics import match
 from trainer.metrics import NAN, f_beta
-from trainer.vus import vus_pr
+from trainer.metrics.events import match
+from trainer.metrics.vus import vus_pr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +35,12 @@ PROTOCOL = (
     "detection_delay (samples from the start of a found anomaly to its alarm) and "
     "false_alarms_per_day of the product's episodes at its own threshold: alarms at most "
     f"{GAP} samples apart are one, and one that begins up to {GRACE} samples late still counts. "
-    "alarm_share: share of the samples within an episode. Files without a labelled anomaly count "
-    "in false_alarms_per_day and alarm_share alone. Operating point: the recipe's own "
-    f"threshold; what is usual is learnt anew after an anomaly of {REGIME} days, not of 12 hours."
+    "event_f1_pooled: of the alarms and anomalies of all files together. alarm_share: share of the "
+    "samples within an episode. Files without a labelled anomaly count in false_alarms_per_day, "
+    "alarm_share and event_f1_pooled alone. What is usual is learnt anew after an anomaly of "
+    f"{REGIME} days, not of 12 hours."
 )
+USUAL_THRESHOLD = "Operating point: the recipe's own threshold."
 MEANS = (
     "vus_pr", "vus_pr_unheld", "auc_pr", "event_f1", "detection_delay", "false_alarms_per_day",
     "alarm_share",
@@ -114,7 +116,13 @@ class RangeSuite:
 
 def _means(judged: Sequence[Judged]) -> dict[str, float]:
     columns = {name: _values(judged, name) for name in MEANS}
-    return {name: float(np.mean(some)) if some else NAN for name, some in columns.items()}
+    means = {name: float(np.mean(some)) if some else NAN for name, some in columns.items()}
+    counts = ("anomalies", "alarms", "found")
+    anomalies, alarms, found = (
+        sum(int(one.body.get(name, 0)) for one in judged) for name in counts
+    )
+    pooled = f_beta(found, alarms - found, anomalies - found) if anomalies else NAN
+    return means | {"event_f1_pooled": pooled}
 
 
 def _values(judged: Sequence[Judged], name: str) -> list[float]:

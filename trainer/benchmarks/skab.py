@@ -15,10 +15,10 @@ from stream_detector.formats.tables import TableError, read_tables
 from trainer.benchmarks.cases import Case, Judged, OperatingPoint
 from trainer.benchmarks.folders import own_folder, some
 from trainer.config import Split
+from trainer.config.threshold import ThresholdChoice
 from trainer.data import DataError
-from trainer.event_metrics import stretches
 from trainer.metrics import NAN, confusion, f_beta
-from trainer.threshold_config import ThresholdChoice
+from trainer.metrics.events import stretches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,12 +16,12 @@ from trainer.benchmarks import ranges
 from trainer.benchmarks.cases import Case
 from trainer.benchmarks.folders import arrays, columns, feature_names, own_folder, some
 from trainer.data import DataError
-from trainer.event_metrics import merge
+from trainer.metrics.events import merge
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainer.event_metrics import Interval
+    from trainer.metrics.events import Interval
 
 MINUTE = 60_000
 """ms between samples; the files have no times, one a minute is what rates a day rest on."""
@@ -37,7 +37,7 @@ class SmapMsl(ranges.RangeSuite):
     )
     protocol: ClassVar[str] = (
         "Trained on each channel's train part; telemetry and commands are features alike; samples "
-        f"count as one a minute. {ranges.PROTOCOL}"
+        f"count as one a minute. {ranges.PROTOCOL} {ranges.USUAL_THRESHOLD}"
     )
 
     def find(self, data: Path) -> list[Path]:

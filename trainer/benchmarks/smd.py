@@ -14,7 +14,7 @@ from trainer.benchmarks import ranges
 from trainer.benchmarks.cases import Case
 from trainer.benchmarks.folders import arrays, feature_names, own_folder, some
 from trainer.data import DataError
-from trainer.event_metrics import stretches
+from trainer.metrics.events import stretches
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,9 @@ class Smd(ranges.RangeSuite):
         "needs train/, test/ and test_label/ with machine-*.txt, from ServerMachineDataset of "
         "https://github.com/NetManAIOps/OmniAnomaly, or machine-*.npz with arrays of these names"
     )
-    protocol: ClassVar[str] = f"Trained on each machine's train part. {ranges.PROTOCOL}"
+    protocol: ClassVar[str] = (
+        f"Trained on each machine's train part. {ranges.PROTOCOL} {ranges.USUAL_THRESHOLD}"
+    )
 
     def find(self, data: Path) -> list[Path]:
         folder = own_folder(data, ["smd", "ServerMachineDataset"])

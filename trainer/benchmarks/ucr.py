@@ -13,8 +13,8 @@ import numpy as np
 from trainer.benchmarks.cases import USUAL, Case, Judged, OperatingPoint
 from trainer.benchmarks.folders import own_folder, some
 from trainer.data import DataError
-from trainer.marks import UCR
 from trainer.metrics import NAN, wilson
+from trainer.reading.marks import UCR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stream_detector.bundle import WINDOW
 from trainer.experts.base import Family
-from trainer.padding import padded
+from trainer.models.padding import padded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

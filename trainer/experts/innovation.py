@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.experts.base import Family
-from trainer.padding import padded
+from trainer.models.padding import padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

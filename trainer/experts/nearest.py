@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from stream_detector.bundle import WINDOW
 from trainer.experts.base import Family
-from trainer.views import ENERGIES, Views
+from trainer.models.views import ENERGIES, Views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MEMORY = 1024
-"""Training windows that are remembered."""
+MEMORY, BLOCK = 1024, 32
+"""Training windows that are remembered, and how many of them are compared in one go: torch finds a
+
+least value many times faster than its place.
+"""
 
 
 class Nearest(Family):
@@ -33,7 +36,7 @@ class Nearest(Family):
         self.used = [name in self.columns for name in self.names]
         sizes = (WINDOW, WINDOW, ENERGIES)
         self.shape, self.form, self.energy = (
-            nn.Buffer(torch.zeros(1, size * features)) for size in sizes
+            nn.Buffer(torch.zeros(BLOCK, size * features)) for size in sizes
         )
 
     def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +54,9 @@ class Nearest(Family):
     @torch.no_grad()
     def prepare(self, windows: Tensor, seed: int) -> None:  # noqa: ARG002  # the order is random
         self.views.prepare(lambda: [windows], lambda sums: sums)
-        views = self.views(windows[:MEMORY])
+        rows = min(len(windows), MEMORY)
+        padding = -rows % BLOCK  # by windows that are there already
+        views = self.views(windows[torch.arange(rows + padding) % rows])
         self.shape, self.form, self.energy = (
             nn.Buffer(view.flatten(1).contiguous()) for view in views
         )
@@ -59,7 +64,11 @@ class Nearest(Family):
         self.learn_usual(others if len(others) else windows)
 
 
-def apart(view: Tensor, memory: Tensor) -> Tensor:  # [B, D, F], [K, D F] -> [B, F]
+def apart(
+    view: Tensor,  # [B, D, F]
+    memory: Tensor,  # [K, D F], K a multiple of `block`
+    block: int = BLOCK,
+) -> Tensor:  # [B, F]
     """Mean squared difference of each feature to the nearest row of the memory.
 
     The nearest is found by |m|^2 - 2 x m, whose last digits depend on the machine where windows
@@ -67,5 +76,7 @@ def apart(view: Tensor, memory: Tensor) -> Tensor:  # [B, D, F], [K, D F] -> [B,
     """
     x = view.flatten(1)
     size = memory.square().sum(dim=1)
-    nearest = torch.addmm(size, x, memory.t(), alpha=-2.0).argmin(dim=1)
-    return (x - memory[nearest]).square().view_as(view).mean(dim=1)
+    away = torch.addmm(size, x, memory.t(), alpha=-2.0).view(len(x), -1, block)
+    among = away.amin(dim=2).argmin(dim=1)
+    inside = away[torch.arange(len(x), device=x.device), among].argmin(dim=1)
+    return (x - memory[among * block + inside]).square().view_as(view).mean(dim=1)

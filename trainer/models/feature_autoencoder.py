@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stream_detector.config import Count, Section
 from trainer.models.base import WindowModel
-from trainer.views import ENERGIES, Views, moments
+from trainer.models.views import ENERGIES, Views, moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from stream_detector.bundle import WINDOW
 from stream_detector.config import Count, Section
-from trainer.despike import Despike
 from trainer.models.base import Dropout, Forecast, WindowModel
+from trainer.models.despike import Despike
 from trainer.models.recurrent import Recurrent
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stream_detector.config import Count, Section
 from trainer.models.base import ClosedForm
-from trainer.padding import padded
+from trainer.models.padding import padded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

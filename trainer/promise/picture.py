@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from trainer.pictures import BLUE, GREY, ORANGE, RED, plain, svg
+from trainer.report.pictures import BLUE, GREY, ORANGE, RED, plain, svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stream_detector.ports import Model
     from trainer.data import Dataset, SeriesData
     from trainer.engine_run import Seen
-    from trainer.marks import Truth
+    from trainer.reading.marks import Truth
     from trainer.scored import Scored
 
 Measures = dict[str, float]

@@ -15,7 +15,7 @@ import numpy as np
 from stream_detector.bundle import WINDOW
 from stream_detector.core.policy import DAY, Policy
 from trainer.data import Dataset, SeriesData, load
-from trainer.marks import Mark, Truth
+from trainer.reading.marks import Mark, Truth
 from trainer.recipes import births_anomalies as generators
 from trainer.recipes import correlated_channels
 from trainer.recipes.base import File, Kit, Outcome, Recipe, seeded, with_pca

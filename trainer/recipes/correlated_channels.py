@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 
 from trainer.config import ExpertRule, Split
 from trainer.data import Dataset, SeriesData
-from trainer.marks import Mark, Truth
+from trainer.reading.marks import Mark, Truth
 from trainer.recipes.base import Kit, Outcome, changed, seeded, with_pca
 from trainer.recipes.labelled import Stream, compare
 

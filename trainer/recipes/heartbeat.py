@@ -14,8 +14,8 @@ import numpy as np
 from stream_detector.bundle import WINDOW
 from trainer.config import Split
 from trainer.data import Dataset, SeriesData, load
-from trainer.marks import Mark, Truth
 from trainer.metrics import point_metrics, rank_metrics
+from trainer.reading.marks import Mark, Truth
 from trainer.recipes.base import File, Kit, Measures, Outcome, Recipe, changed, seeded, with_pca
 
 if TYPE_CHECKING:

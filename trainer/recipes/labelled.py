@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stream_detector.core.policy import Policy
     from trainer.config import TrainerConfig
     from trainer.data import Dataset, SeriesData
-    from trainer.marks import Truth
+    from trainer.reading.marks import Truth
     from trainer.recipes.base import Kit, Measures
 
 USUAL = 0.95

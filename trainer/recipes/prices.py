@@ -13,8 +13,8 @@ import numpy as np
 
 from stream_detector.core.policy import Policy
 from trainer.data import Dataset, SeriesData, load
-from trainer.event_metrics import merge, stretches
-from trainer.marks import Mark, Truth
+from trainer.metrics.events import merge, stretches
+from trainer.reading.marks import Mark, Truth
 from trainer.recipes.base import File, Kit, Measures, Outcome, Recipe, changed, seeded, with_pca
 
 if TYPE_CHECKING:

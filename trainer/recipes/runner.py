@@ -11,8 +11,8 @@ from rich.progress import Progress
 
 from stream_detector.config import ConfigError, load_yaml
 from trainer.config import TrainerConfig
+from trainer.config.recipes import recipes_folder
 from trainer.data import DataError
-from trainer.recipe_files import recipes_folder
 from trainer.recipes import RECIPES
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trainer.data import Dataset, SeriesData
-from trainer.marks import Mark, Truth
 from trainer.metrics import NAN
+from trainer.reading.marks import Mark, Truth
 from trainer.recipes.base import Kit, Measures, Outcome, Recipe, seeded, with_pca
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import numpy as np
 
 from trainer.config import ExpertRule, ModelChoice
 from trainer.data import Dataset, SeriesData
-from trainer.event_metrics import Matches, delay_summary, match, stretches
-from trainer.marks import Mark, Truth
+from trainer.metrics.events import Matches, delay_summary, match, stretches
+from trainer.reading.marks import Mark, Truth
 from trainer.recipes.base import Kit, Measures, Outcome, Recipe, changed, seeded, with_pca
 from trainer.recipes.trace_simulation import KINDS, VARIABLES, Records, simulate
 

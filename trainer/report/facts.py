@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer import pictures
-from trainer.report import page
+from trainer.report import page, pictures
 
 if TYPE_CHECKING:
     from trainer.scored import Scored

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from trainer import pictures
-from trainer.event_metrics import merge
-from trainer.report import page
+from trainer.metrics.events import merge
+from trainer.report import page, pictures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

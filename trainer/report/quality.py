@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer import metrics, pictures
-from trainer.report import page
+from trainer import metrics
+from trainer.report import page, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -49,6 +49,10 @@ class FileSink:
             self._events = _FileLines(Path(path))
         self._letters = None if dead_letters is None else _FileLines(dead_letters)
 
+    @property
+    def unseen(self) -> bool:
+        return False
+
     def send(self, message: Message) -> None:
         headers = {name: value.decode("utf-8", "replace") for name, value in message.headers}
         if "dlq_reason" in headers:

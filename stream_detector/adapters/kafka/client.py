@@ -47,6 +47,10 @@ _REMEDIES: tuple[tuple[type[Exception], str], ...] = (
         "another application uses this group; give kafka.group_id a name of its own",
     ),
     (
+        errors.FencedInstanceIdError,
+        "another worker has this kafka.group_instance_id; give each its own",
+    ),
+    (
         errors.InvalidSessionTimeoutError,
         "keep kafka.session_timeout within the brokers' group.(min|max).session.timeout.ms",
     ),
@@ -90,11 +94,14 @@ def explain(kafka: config.Kafka, error: Exception) -> str:
     return f"Kafka at {place}: {text}" + (f"; {remedy}" if remedy else "")
 
 
-def consumer_options(kafka: config.Kafka, assignor: object) -> dict[str, Any]:
+def consumer_options(
+    kafka: config.Kafka, assignor: object, *, read_committed: bool = False
+) -> dict[str, Any]:
     """All options of the consumer, in kafka-python's names."""
     session = milliseconds(kafka.session_timeout)
     return options(kafka) | {
         "group_id": kafka.group_id,
+        "group_instance_id": kafka.group_instance_id,
         "enable_auto_commit": False,
         "auto_offset_reset": "none",  # where to begin is decided here, never by the client
         "partition_assignment_strategy": [assignor],
@@ -102,6 +109,8 @@ def consumer_options(kafka: config.Kafka, assignor: object) -> dict[str, Any]:
         # A member learns of a rebalance by its heartbeat: often enough that one takes a second.
         "heartbeat_interval_ms": min(1000, session // 3),
         "max_poll_interval_ms": milliseconds(kafka.max_poll_interval),
+        # Only then are offsets of a pending transaction waited for, not read as they were before.
+        "isolation_level": "read_committed" if read_committed else "read_uncommitted",
         "fetch_max_wait_ms": milliseconds(kafka.fetch_max_wait),
         "allow_auto_create_topics": False,
         "metadata_max_age_ms": 30_000,

@@ -49,6 +49,13 @@ class Commits:
         self._sent = {}
         self._under_way = False
 
+    def store(self, positions: Mapping[Partition, Position]) -> None:
+        """These were committed by other means."""
+        self._done |= positions
+        for partition, position in positions.items():
+            if self._open.get(partition) == position:
+                del self._open[partition]
+
     def rest(self) -> dict[Partition, Position]:
         """All that is acknowledged and not known to be committed."""
         return self._sent | self._open

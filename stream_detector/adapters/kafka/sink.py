@@ -43,19 +43,28 @@ class KafkaSink:
     size is a SinkError.
     """
 
-    def __init__(self, kafka: config.Kafka, output: config.Output) -> None:
+    def __init__(
+        self, kafka: config.Kafka, output: config.Output, producer: KafkaProducer | None = None
+    ) -> None:
+        """`producer`: one to use instead of its own."""
         self._kafka = kafka
         self._dead_letter_topic = output.dead_letter_topic
         self._max_in_flight = output.max_in_flight
         self._timeout = milliseconds(output.delivery_timeout) / 1000 + 5
         self._pending: deque[tuple[Any, Message]] = deque()  # in the order they were sent
         self._failure: str | None = None
+        self.cause: Exception | None = None
+        """What the client said of the message that was not delivered."""
         self._dead_letter_limit: int | None = None  # bytes; asked for when one is large
         self._closed = False
         try:
-            self._producer = KafkaProducer(**producer_options(kafka, output))
+            self._producer = producer or KafkaProducer(**producer_options(kafka, output))
         except (KafkaError, OSError, ValueError) as error:
             raise SinkError(explain(kafka, error)) from error
+
+    @property
+    def unseen(self) -> bool:
+        return False
 
     @property
     def in_flight(self) -> int:
@@ -76,6 +85,7 @@ class KafkaSink:
                 timestamp_ms=message.timestamp,
             )
         except (KafkaError, TypeError, ValueError) as error:
+            self.cause = error
             self._failure = f"topic {message.topic!r}: {self._reason(message, error)}"
         else:
             self._pending.append((future, message))
@@ -110,8 +120,10 @@ class KafkaSink:
                 with contextlib.suppress(KafkaError):  # its own failure is looked at below
                     future.get(timeout=max(0.0, deadline - time.monotonic()))
             if not future.is_done:
+                self.cause = KafkaTimeoutError()
                 self._failure = self._silence(message)
             elif future.failed():
+                self.cause = future.exception
                 self._failure = (
                     f"topic {message.topic!r}: {self._reason(message, future.exception)}"
                 )

@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
-    CommitFailedError,
     KafkaError,
     LogTruncationError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
-    RebalanceInProgressError,
     UnknownTopicOrPartitionError,
 )
 
@@ -29,23 +28,27 @@ from stream_detector.adapters.kafka.client import (
     explain,
     heals,
     name_of,
-    offsets_of,
     partitions_of,
 )
-from stream_detector.adapters.kafka.commits import Commits
+from stream_detector.adapters.kafka.committing import (
+    CLOSE_MS,
+    Committer,
+    OffsetCommitter,
+    TransactionCommitter,
+)
 from stream_detector.adapters.kafka.joining import keep_finished_joins
-from stream_detector.ports import Polled, Position, SourceError, Start
+from stream_detector.ports import Polled, Position, SinkError, SourceError, Start
 from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from stream_detector import config
+    from stream_detector.adapters.kafka.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
 TOPIC_CHECK_S = 5.0
-CLOSE_MS = 10_000
 DRAINED_MS = 2_000
 
 
@@ -70,21 +73,20 @@ class KafkaSource:
         commit_every_ms: int = 1000,
         *,
         known: Mapping[str, int] | None = None,
+        transactions: Transactions | None = None,
         clock: Callable[[], float] = time.monotonic,
         missing_topic_after: float = 60.0,
     ) -> None:
         """`known`: topic -> how many of its partitions are there from the start; the others, and
         those of other topics that show up when this member has seen some already, came later.
+        `transactions`: commit together with what is sent there.
         """
         self._kafka = kafka
         self._known = dict(known or {})
         self._topics = tuple(topics)
         self._start = start
         self._clock = clock
-        self._commits = Commits(commit_every_ms / 1000)
-        self._fatal: KafkaError | None = None
         self._owned: set[Partition] = set()
-        self._next: dict[Partition, int] = {}
         self._begun: dict[Partition, int] = {}  # where the group had no position
         self._changes: deque[tuple[str, frozenset[Partition]]] = deque()
         self._missing_topic_after = missing_topic_after
@@ -93,22 +95,32 @@ class KafkaSource:
         self._closed = False
         self._assignor = CooperativeStickyAssignor()
         try:
-            self._consumer = KafkaConsumer(**consumer_options(kafka, self._assignor))
+            committed = transactions is not None
+            options = consumer_options(kafka, self._assignor, read_committed=committed)
+            self._consumer = KafkaConsumer(**options)
         except (KafkaError, OSError, ValueError) as error:
             raise SourceError(explain(kafka, error)) from error
+        every = commit_every_ms / 1000
+        self._committer: Committer = (
+            OffsetCommitter(self._consumer, every, clock)
+            if transactions is None
+            else TransactionCommitter(self._consumer, transactions, every, clock)
+        )
         keep_finished_joins(self._consumer)
         self._consumer.subscribe(self._topics, listener=_Listener(self))
 
     def poll(self, timeout: float, max_records: int) -> Polled:
-        self._commit_when_due()
+        try:
+            self._committer.commit_when_due()
+        except KafkaError as error:
+            raise SourceError(explain(self._kafka, error)) from error
         fetched = self._fetch(timeout, max_records)
         assigned, revoked = self._take_changes()
-        if self._fatal is not None:
-            raise SourceError(explain(self._kafka, self._fatal)) from self._fatal
+        if self._committer.broken:
+            fetched, again = {}, self._start_over()
+            assigned, revoked = assigned | again, revoked | (again - assigned)
         records: list[Record] = []
-        for place, batch in fetched.items():
-            partition = Partition(place.topic, place.partition)
-            self._next[partition] = batch[-1].offset + 1
+        for batch in fetched.values():
             records += [
                 Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value) for r in batch
             ]
@@ -117,7 +129,7 @@ class KafkaSource:
         return Polled(records, assigned, revoked)
 
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
-        self._commits.note({p: at for p, at in positions.items() if p in self._owned})
+        self._committer.note({p: at for p, at in positions.items() if p in self._owned})
 
     def partitions(self) -> Mapping[str, int]:
         """Only of topics of which this member owns a part: the client has heard of those."""
@@ -126,11 +138,10 @@ class KafkaSource:
 
     def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:
         places = [TopicPartition(*partition) for partition in self._owned.intersection(partitions)]
-        if not places:
+        if not places or self._committer.broken:
             return frozenset()
         try:
             ends = self._consumer.end_offsets(places, timeout_ms=DRAINED_MS)
-            # The client's own position: it also passes the marks that transactions leave.
             at = {p: self._consumer.position(p, timeout_ms=DRAINED_MS) for p in places}
         except KafkaError as error:
             log.info("whether more is to be read could not be asked: %s", error)
@@ -143,11 +154,9 @@ class KafkaSource:
         assignment = self._consumer.assignment()
         for partition in self._owned:
             place = TopicPartition(*partition)
-            position = self._next.get(partition)
-            if position is None or place not in assignment:
-                continue
-            end = self._consumer.highwater(place)
-            if end is not None:
+            end = self._consumer.highwater(place) if place in assignment else None
+            position = self.at(partition)
+            if end is not None and position >= 0:
                 lags[partition] = max(0, end - position)
         return lags
 
@@ -174,14 +183,24 @@ class KafkaSource:
         except KafkaError as error:
             self._ask_again(partition, error)
             return None
-        self._seek(place, max(offset, oldest))
-        return self._next[partition]
+        self._consumer.seek(place, max(offset, oldest))
+        return max(offset, int(oldest))
 
     def at(self, partition: Partition) -> int:
-        return self._next.get(partition, -1)
+        place = TopicPartition(*partition)
+        position: int | None = None
+        try:
+            # The client's own position: it also passes the marks that transactions leave.
+            if place in self._consumer.assignment():
+                position = self._consumer.position(place, timeout_ms=0)
+        except KafkaError as error:
+            log.info("%s: its position is not known yet: %s", name_of(place), error)
+            with suppress(KafkaError):  # the next poll meets it again
+                self._recover(error)
+        return -1 if position is None else position
 
     def committed(self) -> Mapping[Partition, Position]:
-        return self._commits.done()
+        return self._committer.done()
 
     def _ask_again(self, partition: Partition, error: KafkaError) -> None:
         if not heals(error):
@@ -193,8 +212,8 @@ class KafkaSource:
             return
         self._closed = True
         try:
-            self._commit_rest()
-        except KafkaError as error:
+            self._committer.close()
+        except (KafkaError, SinkError) as error:
             log.warning("not committed on leaving, will be read again: %s", error)
         try:
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
@@ -233,7 +252,7 @@ class KafkaSource:
                     gone,
                     offset,
                 )
-                self._seek(place, offset)
+                self._consumer.seek(place, offset)
         elif isinstance(error, LogTruncationError):
             for place, position in error.divergent_offsets.items():
                 if position is None:
@@ -243,7 +262,7 @@ class KafkaSource:
                     name_of(place),
                     position.offset,
                 )
-                self._seek(place, position.offset)
+                self._consumer.seek(place, position.offset)
         else:
             raise error
 
@@ -253,10 +272,13 @@ class KafkaSource:
         found = self._offsets(others, self._start) if others else {}
         found |= self._offsets(later, "earliest") if later else {}
         for place, offset in found.items():
-            self._seek(place, offset)
-            self._begun[Partition(*place)] = offset
-            # Committed even if nothing is ever read: `latest` means latest at the first start.
-            self._commits.note({Partition(*place): Position(offset)})
+            self._begin_at(place, offset)
+
+    def _begin_at(self, place: Any, offset: int) -> None:
+        self._consumer.seek(place, offset)
+        self._begun[Partition(*place)] = offset
+        # Committed even if nothing is ever read: `latest` means latest at the first start.
+        self._committer.note({Partition(*place): Position(offset)})
 
     def _came_later(self, place: Any) -> bool:
         """Whether the partition was added to its topic: all its records came after the others'."""
@@ -270,39 +292,24 @@ class KafkaSource:
         found: dict[Any, int] = ask(list(places), timeout_ms=CLOSE_MS)
         return found
 
-    def _seek(self, place: Any, offset: int) -> None:
-        self._consumer.seek(place, offset)
-        self._next[Partition(*place)] = offset
-
-    def _commit_when_due(self) -> None:
-        positions = self._commits.due(self._clock())
-        if positions:
-            self._consumer.commit_async(offsets_of(positions), callback=self._committed)
-
-    def _committed(self, _: Any, answer: object) -> None:
-        failed = isinstance(answer, Exception)
-        self._commits.finished(success=not failed)
-        if isinstance(answer, KafkaError) and not heals(answer):
-            self._fatal = answer
-        elif failed:
-            log.info("the commit will be tried again: %s", answer)
-
-    def _commit_rest(self) -> None:
-        """Commit before leaving; a rebalance under way is let finish first, up to 10 s."""
-        for attempt in range(50):
-            rest = self._commits.rest()
-            if not rest:
-                return
+    def _start_over(self) -> frozenset[Partition]:
+        """Back to the last commit, with all partitions; none: to be tried again."""
+        if not self._committer.renew():
+            return frozenset()
+        for partition in self._owned:
+            place = TopicPartition(*partition)
             try:
-                self._consumer.commit(offsets_of(rest), timeout_ms=CLOSE_MS)
-            except (RebalanceInProgressError, CommitFailedError):
-                if attempt == 49:
-                    raise
-                self._consumer.pause(*self._consumer.assignment())
-                self._consumer.poll(timeout_ms=200)
-            else:
-                self._commits.forget(rest)
-                return
+                found = self._consumer.committed(place, timeout_ms=CLOSE_MS)
+            except KafkaError as error:
+                self._ask_again(partition, error)
+                self._committer.lose(self._owned)
+                return frozenset()
+            if found is not None:
+                self._begun.pop(partition, None)
+                self._consumer.seek(place, found)
+            elif partition in self._begun:
+                self._begin_at(place, self._begun[partition])
+        return frozenset(self._owned)
 
     def _take_changes(self) -> tuple[frozenset[Partition], frozenset[Partition]]:
         """Everything that changed since the last poll, in effect: revoke first, then assign."""
@@ -353,34 +360,19 @@ class KafkaSource:
 
     async def _on_revoked(self, partitions: frozenset[Partition]) -> None:
         self._changes.append(("revoked", partitions))
-        positions = self._release(partitions)
-        if not positions:
-            return
-        for _ in range(5):
-            try:
-                answer = await self._consumer.commit_async(offsets_of(positions))
-            except KafkaError as error:
-                if not heals(error):
-                    log.warning("not committed on handing over, will be read again: %s", error)
-                    return
-            else:
-                # The client answers with the coordinator where it had to be looked up first.
-                if answer is None:
-                    return
-        log.warning("not committed on handing over, will be read again: %s", set(positions))
+        await self._committer.hand_over(partitions)
+        self._release(partitions)
 
     def _on_lost(self, partitions: frozenset[Partition]) -> None:
-        """Another member may own them already: a commit now would move it back."""
         self._changes.append(("lost", partitions))
+        self._committer.lose(partitions)
         self._release(partitions)
         # Else the next join claims them as owned, and the group moves them under their new owner.
         self._assignor.member_assignment = None
 
-    def _release(self, partitions: frozenset[Partition]) -> dict[Partition, Position]:
+    def _release(self, partitions: frozenset[Partition]) -> None:
         for partition in partitions:
-            self._next.pop(partition, None)
             self._begun.pop(partition, None)
-        return self._commits.forget(partitions)
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types

@@ -6,5 +6,13 @@ from stream_detector.adapters.memory.broker import MemoryBroker, MemorySink
 from stream_detector.adapters.memory.group import MemorySource
 from stream_detector.adapters.memory.partitioner import murmur2
 from stream_detector.adapters.memory.snapshots import MemorySnapshots
+from stream_detector.adapters.memory.transactions import MemoryTransactions
 
-__all__ = ["MemoryBroker", "MemorySink", "MemorySnapshots", "MemorySource", "murmur2"]
+__all__ = [
+    "MemoryBroker",
+    "MemorySink",
+    "MemorySnapshots",
+    "MemorySource",
+    "MemoryTransactions",
+    "murmur2",
+]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stream_detector.adapters.memory.group import Entry, Group, MemorySource
 from stream_detector.adapters.memory.partitioner import Partitioner
+from stream_detector.adapters.memory.transactions import MemoryTransactions
 from stream_detector.ports import SinkError
 from stream_detector.records import Message, Partition, Record
 
@@ -43,6 +44,7 @@ class MemoryBroker:
         self._groups: dict[str, Group] = {}
         self._failing: dict[str, str] = {}
         self._oldest: dict[Partition, int] = {}
+        self._epochs: dict[str, int] = {}  # of transactional ids
         self.changed = threading.Condition()  # reentrant; guards everything; told of every change
 
     def create_topic(self, topic: str, partitions: int) -> None:
@@ -119,17 +121,42 @@ class MemoryBroker:
                 self._failing[topic] = reason
 
     def source(
-        self, topics: Sequence[str], group: str, *, start: str = "latest", finite: bool = False
+        self,
+        topics: Sequence[str],
+        group: str,
+        *,
+        start: str = "latest",
+        finite: bool = False,
+        transactions: MemoryTransactions | None = None,
     ) -> MemorySource:
-        """A new member of the group. A `finite` one says `finished` when it has read everything."""
+        """A new member of the group. A `finite` one says `finished` when it has read everything.
+
+        With `transactions` it commits what was sent there together with its positions.
+        """
         with self.changed:
             for topic in topics:
                 self.logs(topic)
             joined = self._groups.setdefault(group, Group())
-            return MemorySource(self, joined, tuple(topics), start, finite=finite)
+            return MemorySource(
+                self, joined, tuple(topics), start, finite=finite, transactions=transactions
+            )
 
     def sink(self) -> MemorySink:
         return MemorySink(self)
+
+    def transactions(self, transactional_id: str) -> MemoryTransactions:
+        """A sink that belongs to a source; an older one of the same id can commit nothing more."""
+        return MemoryTransactions(self, transactional_id)
+
+    def begin(self, transactional_id: str) -> int:
+        """A new epoch of the id: transactions of the ones before are aborted."""
+        with self.changed:
+            self._epochs[transactional_id] = self._epochs.get(transactional_id, 0) + 1
+            return self._epochs[transactional_id]
+
+    def epoch(self, transactional_id: str) -> int:
+        with self.changed:
+            return self._epochs[transactional_id]
 
     def logs(self, topic: str) -> list[list[Entry]]:
         """The records of each partition. For whoever holds `changed`."""
@@ -165,6 +192,10 @@ class MemorySink:
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
         self._failure: str | None = None
+
+    @property
+    def unseen(self) -> bool:
+        return False
 
     def send(self, message: Message) -> None:
         self.flush()

@@ -7,14 +7,17 @@ its next poll, the new owner takes over inside its own next poll after that.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from stream_detector.ports import Polled, Position, SourceError, Start
+from stream_detector.ports import Polled, Position, SinkError, SourceError, Start
 from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Collection, Iterable, Mapping
+
+    from stream_detector.adapters.memory.transactions import MemoryTransactions
 
 Entry = tuple[bytes | None, bytes | None, int]
 """Key, value and timestamp in ms. A plain tuple: the garbage collector need not visit millions."""
@@ -85,17 +88,25 @@ class MemorySource:
     """
 
     def __init__(
-        self, broker: Logs, group: Group, topics: tuple[str, ...], start: str, *, finite: bool
+        self,
+        broker: Logs,
+        group: Group,
+        topics: tuple[str, ...],
+        start: str,
+        *,
+        finite: bool,
+        transactions: MemoryTransactions | None = None,
     ) -> None:
         self.topics = topics
         self._broker = broker
         self._group = group
         self._start = start
         self._finite = finite
+        self._transactions = transactions
         self._joined = False
         self._closed = False
         self._next: dict[Partition, int] = {}
-        self._new: dict[Partition, int] = {}  # where the group had no position
+        self._new: dict[Partition, Position] = {}  # where the group had no position
         self._acknowledged: dict[Partition, Position] = {}
 
     def poll(self, timeout: float, max_records: int) -> Polled:
@@ -104,7 +115,7 @@ class MemorySource:
         with changed:
             if self._closed:
                 raise SourceError("this source is closed")
-            self._commit()
+            committed = self._commit()
             if not self._joined:
                 self._joined = True
                 numbers = [(t, len(self._broker.logs(t))) for t in self.topics]
@@ -112,9 +123,10 @@ class MemorySource:
                     self, [Partition(t, n) for t, count in numbers for n in range(count)]
                 )
                 changed.notify_all()
+            again = frozenset() if committed else self._start_over()
             while True:
-                revoked = self._let_go()
-                assigned = self._take_over()
+                revoked = again | self._let_go()
+                assigned = (again & self._next.keys()) | self._take_over()
                 records = self._read(max_records)
                 finished = self._finite and not records
                 left = deadline - time.monotonic()
@@ -124,6 +136,8 @@ class MemorySource:
 
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
         self._acknowledged.update({p: at for p, at in positions.items() if p in self._next})
+        if self._transactions is not None:
+            self._transactions.cover()
 
     def partitions(self) -> Mapping[str, int]:
         with self._broker.changed:
@@ -139,8 +153,8 @@ class MemorySource:
 
     def start(self, partition: Partition) -> Start | None:
         with self._broker.changed:
-            if partition in self._new:
-                return Start(self._new[partition], None)
+            if self._group.committed[partition] == self._new.get(partition):
+                return Start(self._new[partition].offset, None)
             return Start(*self._group.committed[partition])
 
     def rewind(self, partition: Partition, offset: int) -> int | None:
@@ -158,7 +172,8 @@ class MemorySource:
     def close(self) -> None:
         with self._broker.changed:
             if not self._closed:
-                self._commit()
+                with suppress(SinkError):  # the last transaction is aborted
+                    self._commit()
                 self.crash()
 
     def crash(self) -> None:
@@ -174,9 +189,25 @@ class MemorySource:
     def _log(self, partition: Partition) -> list[Entry]:
         return self._broker.logs(partition.topic)[partition.number]
 
-    def _commit(self) -> None:
+    def _commit(self) -> bool:
+        """False where the transaction was aborted instead."""
+        if self._transactions is not None and not self._transactions.commit(self._store):
+            return False
+        self._store()
+        return True
+
+    def _store(self) -> None:
         self._group.committed.update(self._acknowledged)
         self._acknowledged.clear()
+
+    def _start_over(self) -> frozenset[Partition]:
+        """Back to the last commit, with all partitions."""
+        assert self._transactions is not None  # else no commit fails
+        self._transactions.renew()
+        self._acknowledged.clear()
+        for partition in self._next:
+            self._next[partition] = self._group.committed[partition].offset
+        return frozenset(self._next)
 
     def _let_go(self) -> frozenset[Partition]:
         target = self._group.target
@@ -197,7 +228,7 @@ class MemorySource:
             if position is None:
                 position = Position(0 if self._start == "earliest" else len(self._log(partition)))
                 self._group.committed[partition] = position
-                self._new[partition] = position.offset
+                self._new[partition] = position
             else:
                 self._new.pop(partition, None)
             self._next[partition] = position.offset

@@ -14,14 +14,13 @@ import numpy as np
 from stream_detector.core.calibration.heights import Heights
 from stream_detector.core.calibration.lesson import MATURE, UNIT, Terms, Usual, learn
 from stream_detector.core.calibration.memory import ALARM, ANCHOR, BLOCK, RARE, RAREST
+from stream_detector.core.calibration.tail import Tail, walk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.segments import Segments
 
-COUNTED = {ANCHOR: "over", RARE: "at_rare"}
-"""Heights at which all scores are counted, not the first and the last alone."""
 WIDE, NARROW = 100.0, 3.0
 """Deviations at which errors are cut, of young series and of others."""
 
@@ -118,26 +117,30 @@ def _advance(
     within = np.arange(len(of)) - begin[of]
     at = start[of] + within
     heights = Heights.of(memory)
-    z = (t[at] - state.location[of]) / state.deviation[of]
-    fixed = np.isfinite(limits.t[rows])
-    alarm = terms.height(memory, heights)
-    alarm[fixed] = (limits.t[rows] - state.location)[fixed] / state.deviation[fixed]
-    judged.level[at] = heights.level(z, of)
-    judged.threshold[at] = heights.level(alarm)[of]
-    judged.t[at] = (state.location + alarm * state.deviation)[of]
+    here, location, deviation = t[at], state.location[of], state.deviation[of]
+    z = (here - location) / deviation
+    tail = Tail.at(walk(memory, of, begin, here), memory["tail"][of], location, deviation)
+    level = judged.level[at] = tail.level(here)
+    fixed, wanted = np.isfinite(limits.t[rows])[of], terms.level[of]
+    height = terms.height(memory, heights)[of]
+    need = np.where(fixed, limits.t[rows][of], location + height * deviation)
+    by_level = ~fixed & np.isfinite(wanted)
+    judged.threshold[at] = np.where(by_level, wanted, tail.level(need))
+    judged.t[at] = np.where(by_level, tail.t(wanted), need)
 
     place = memory["count"].astype(np.int64)[of] + within  # in the block
-    calls = np.where(fixed[of], limits.reached[at], z >= alarm[of]) & (judged.seen[at] >= MATURE)
-    for height, over in (
+    calls = np.where(by_level, level >= wanted, z >= height)
+    calls = np.where(fixed, limits.reached[at], calls) & (judged.seen[at] >= MATURE)
+    for rung, over in (
         (ANCHOR, z > heights.anchor[of]),
         (RARE, z >= heights.rare[of]),
         (RAREST, z >= heights.rarest[of]),
     ):
         some = np.flatnonzero(over)
         if len(some):
-            _mark(memory, height, of[some], place[some])
-            if (name := COUNTED.get(height)) is not None:
-                memory[name] += np.bincount(of[some], minlength=len(rows)).astype(np.uint8)
+            _mark(memory, rung, of[some], place[some])
+            if rung == ANCHOR:
+                memory["over"] += np.bincount(of[some], minlength=len(rows)).astype(np.uint8)
     if rules.run > 1:
         calls = _in_a_row(memory, calls, of, begin, ends, rules.run)
     some = np.flatnonzero(calls)

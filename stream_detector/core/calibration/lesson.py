@@ -35,6 +35,7 @@ from stream_detector.core.calibration.memory import (
     clear_block,
     settle,
 )
+from stream_detector.core.calibration.tail import learn_tail, start_tail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,8 +54,6 @@ QUIET = 60
 """Scores below a height that end a cluster above it; a window's length."""
 LEAST_EXCESS = 0.15
 """Of cluster peaks over the anchor, in t, a logarithm of errors: no tail falls faster."""
-MONTH = 30 * 1440
-"""Scores over which the share of those at the first rung is taken."""
 LONG = 240
 """Scores after which a cluster above a rung counts again. In the midst of scores that are high for
 half of each day one cluster begins a day, as above a height that is rare: this tells them apart."""
@@ -82,21 +81,20 @@ class Terms:
         return Terms(self.promised[rows], self.level[rows], self.lasting[rows])
 
     def height(self, memory: NDArray[np.void], heights: Heights) -> NDArray[np.float64]:
-        """z that raises an alarm; infinite where a score decides."""
-        budget, level = np.isfinite(self.promised), np.isfinite(self.level)
+        """z that raises an alarm; infinite where no budget decides."""
+        budget = np.isfinite(self.promised)
         z = heights.at_rate(np.where(budget, self.promised, RARE_RATE))
         own = memory["own"].astype(np.float64)
-        z = np.where(budget, np.maximum(z + own * heights.excess, heights.anchor), z)
-        if level.any():
-            z = np.where(level, heights.at_level(np.where(level, self.level, 1.0)), z)
-        return np.where(budget | level, z, np.inf)
+        return np.where(budget, np.maximum(z + own * heights.excess, heights.anchor), np.inf)
 
 
-def prior(anchor: float, excess: float, rate: float) -> NDArray[np.void]:  # [1] of MEMORY
+def prior(
+    anchor: float, excess: float, rate: float, location: float = 0.0, deviation: float = 1.0
+) -> NDArray[np.void]:  # [1] of MEMORY
     """The record of a series of which nothing is known but what is usual for others."""
     record = np.zeros(1, MEMORY)
     record["anchor"], record["anchor_excess"], record["anchor_rate"] = anchor, excess, rate
-    record["rare_share"] = ANCHOR_SHARE * RARE_RATE / rate / 2  # clusters are shorter up there
+    start_tail(record, np.array([location]), np.array([deviation]))
     reach_out(record, np.zeros(1, np.int64))
     settle(record)
     return record
@@ -119,6 +117,7 @@ def learn(
     """Take in the block, and begin the next one; returns location and deviation from now on."""
     learnt = memory["learnt"].astype(np.float64)
     heights = Heights.of(memory)
+    before = memory["peak"][:, ALARM] == CLOSED
     clusters = [_follow(memory, h, quiet if h == ALARM else QUIET) for h in range(HEIGHTS)]
     alarm = clusters[ALARM]
     lasting = alarm.during & (alarm.age > terms.lasting)
@@ -137,7 +136,13 @@ def learn(
     )
     memory["excess"] = np.maximum(memory["excess"], 0.25 * excess)
     memory["rare"] = np.maximum(memory["rare"], memory["anchor"] + 0.3 * excess)
+    first = np.flatnonzero(memory["known"] == 0)
     usual = _usual(memory, usual, least, calm, lasting)
+    learn_tail(memory, before | lasting)
+    if len(first):  # until now the location was that of others
+        records = memory[first]
+        start_tail(records, usual.location[first], usual.deviation[first])
+        memory[first] = records
     clear_block(memory)
     return usual
 
@@ -242,10 +247,6 @@ def _first_rung(
     memory["step_back"] = np.where(begun, gain, memory["step_back"])
     driven = later & ~lasting
     memory["rare"] = np.where(driven, rare + gain * (begun - RARE_RATE * BLOCK), rare)
-    share = memory["rare_share"]
-    weight = BLOCK / np.minimum(memory["learnt"].astype(np.float64) + FIRST, MONTH)
-    change = weight * (memory["at_rare"] / BLOCK - share)
-    memory["rare_share"] = np.where(driven, share + change, share)
 
 
 def _anchor(

@@ -1,7 +1,8 @@
 """What a series remembers of its own scores: about 25 numbers, one record a row.
 
-Scores are spoken of as z = (t - location) / deviation. Three heights of z are followed, each by how
-often clusters of scores begin above it: the anchor, which 3% of scores exceed; and two rungs, the
+Levels are told from the edge and the tail of t (tail.py). For alarms by budget scores are spoken of
+as z = (t - location) / deviation, and three heights of z are followed, each by how often clusters
+of scores begin above it: the anchor, which 3% of scores exceed; and two rungs, the
 heights that a cluster exceeds once in 1,440 and once in 10,080 scores. A cluster begins with a
 score at its height or above and ends after `quiet` scores below.
 """
@@ -15,6 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+EDGE_UNIT = float(1 << 24)
+"""Steps of t in which the edge moves."""
 BLOCK = 60
 """Scores between two lessons. What a block has to teach is kept in sums of whole numbers and
 extremes, which don't depend on how the stream was cut into batches."""
@@ -36,7 +39,6 @@ MEMORY = np.dtype(
         ("anchor_peaks", np.float32),  # peaks that this rests on
         ("anchor_rate", np.float32),  # clusters over it, a score
         ("rare", np.float32),  # z of the first rung
-        ("rare_share", np.float32),  # of the scores, that reach it
         ("excess", np.float32),  # mean excess of cluster peaks over it
         ("peaks", np.float32),  # peaks that this rests on
         ("begun_at", np.float32),  # first rung as its open cluster began
@@ -45,13 +47,19 @@ MEMORY = np.dtype(
         ("own", np.float32),  # the same of the height that raises an alarm
         ("known", np.float32),  # scores that location and deviation rest on
         ("learnt", np.float32),  # scores in all
+        ("edge", np.int64),  # t that 3% of scores exceed, in 1/EDGE_UNIT
+        ("edge_scores", np.int32),  # that this rests on
+        ("tail", np.float32),  # mean excess of scores over it, in t
+        ("tail_weight", np.float32),  # scores that this rests on
         ("peak", np.float32, _FOUR),  # of the open clusters, z; CLOSED
         ("quiet", np.int32, _FOUR),  # scores since the last one at each height, to the last block
         ("age", np.int32, _FOUR),  # scores since the clusters began
         # Of the block that is being filled:
         ("count", np.uint8),
         ("over", np.uint8),  # scores over the anchor
-        ("at_rare", np.uint8),  # scores at the first rung
+        ("tail_count", np.uint8),  # scores over the edge, but for outliers
+        ("tail_sum", np.int64),  # of their excesses, in 1/EDGE_UNIT
+        ("outlier", np.bool_),  # there was one
         ("begun", np.uint8),  # alarms that began
         ("first", np.uint8, _FOUR),  # place of the first score at each height; BLOCK
         ("last", np.int8, _FOUR),  # and of the last; -1
@@ -71,6 +79,7 @@ def settle(memory: NDArray[np.void]) -> None:
 
 
 def clear_block(memory: NDArray[np.void]) -> None:
-    memory["count"] = memory["over"] = memory["at_rare"] = memory["begun"] = 0
+    memory["count"] = memory["over"] = memory["begun"] = 0
+    memory["tail_count"] = memory["tail_sum"] = memory["outlier"] = 0
     memory["first"], memory["last"] = BLOCK, -1
     memory["top"], memory["sum"], memory["size"] = CLOSED, 0, 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from stream_detector.core.calibration import MATURE
 from stream_detector.core.episode import Now, Window
-from stream_detector.core.slab import WINDOW
+from stream_detector.core.slab import LEARNING, WINDOW
 from stream_detector.records import AnomalyEvent, Maturity, Severity
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Words:
             threshold=episode.threshold,
             score=now.score,
             model_version=who.version,
-            maturity=maturity(now.scored, now.level),
+            maturity=maturity(now.scored, now.level, int(self._slab.whole[row])),
             partition=who.partition,
             offset=now.offset,
             close_reason=reason,
@@ -110,7 +110,23 @@ class Words:
         )
 
 
-def maturity(scored: int, level: float) -> Maturity:
+def maturity(scored: int, level: float, whole: int) -> Maturity:
+    if scored < whole:
+        return Maturity.RECOVERING
     if scored >= MATURE:
         return Maturity.MATURE
     return Maturity.LEARNING if np.isnan(level) else Maturity.WARMING
+
+
+def maturities(slab: Slab) -> dict[Maturity, int]:
+    """How many of its series are how mature."""
+    rows = slab.rows_in_use()
+    doubtful = slab.scored[rows] < slab.whole[rows]
+    young = ~doubtful & (slab.state[rows] == LEARNING)
+    mature = ~doubtful & ~young & (slab.scored[rows] >= MATURE)
+    return {
+        Maturity.RECOVERING: int(doubtful.sum()),
+        Maturity.LEARNING: int(young.sum()),
+        Maturity.WARMING: int((~doubtful & ~young & ~mature).sum()),
+        Maturity.MATURE: int(mature.sum()),
+    }

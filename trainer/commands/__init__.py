@@ -1,0 +1,1 @@
+"""The commands of stream-trainer, one file each: read options, wire, print."""
