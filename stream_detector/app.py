@@ -149,10 +149,10 @@ class Loop:
         self._timed: dict[str, TimedScorer] = {}
         self._breaker = Breaker(settings.rejected_share, settings.rejected_window)
         self._positions: dict[Partition, int] = {}  # not acknowledged yet
-        self._keeper = Keeper(keeping, engine, decoder, groups, clock) if keeping else None
+        self.ticks = ticks = Ticks(settings.tick_every)
+        self._keeper = Keeper(keeping, engine, decoder, groups, ticks, clock) if keeping else None
         self._next_look = 0.0
         self._inputs = Inputs()
-        self.ticks = Ticks(settings.tick_every)
 
     def serve(self, group: str, model: Model) -> bool:
         """Let a model serve a group from the next batch on; False where it doesn't fit."""
@@ -191,13 +191,7 @@ class Loop:
         lap = _Laps(self._clock)
         polled = self._source.poll(self._settings.poll_timeout, self._settings.max_batch)
         lap("poll")
-        moved = polled.revoked | polled.assigned
-        for partition in moved:
-            self._engine.drop(partition)
-            self.ticks.drop(partition)
-            self._positions.pop(partition, None)
-        if moved:
-            self._outbox.drop(moved)
+        self._drop(polled.revoked | polled.assigned)
         latencies = self._outbox.latencies()
         records = polled.records
         if self._keeper is not None:
@@ -215,8 +209,10 @@ class Loop:
         lap("engine")
         lap.move("engine", "score", seconds)
         now = self._clock.monotonic()
-        told, _ = self.ticks.run(records, self._source, self._engine, now)
+        told, ticked = self.ticks.run(records, self._source, self._engine, now)
         result.events += told
+        if self._keeper is not None:
+            self._keeper.ticked(ticked)
         lap("tick")
         odd = self._inputs.look(records, self._source, now)
         rejected += assembled.rejected
@@ -239,6 +235,15 @@ class Loop:
             lap("snapshot")
         self._tell(len(records), result, rejected, latencies, odd, lap)
         return not polled.finished or (self._keeper is not None and self._keeper.busy)
+
+    def _drop(self, moved: frozenset[Partition]) -> None:
+        """Forget partitions that went to others, came anew, or must begin at the last commit."""
+        for partition in moved:
+            self._engine.drop(partition)
+            self.ticks.drop(partition)
+            self._positions.pop(partition, None)
+        if moved:
+            self._outbox.drop(moved)
 
     def _reload(self) -> None:
         if self._feed is None:

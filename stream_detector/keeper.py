@@ -17,6 +17,7 @@ from stream_detector.formats.snapshots import GroupState, Snapshot
 from stream_detector.ports import Position, Restored, Saved, SnapshotError
 from stream_detector.records import Partition
 from stream_detector.restore import Restorer, Track
+from stream_detector.ticking import MANY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stream_detector.ports import Clock, ModelLibrary, Polled, Rewindable, SnapshotStore
     from stream_detector.records import Record
     from stream_detector.restore import Decoder, Replay
+    from stream_detector.ticking import Ticks
 
 _log = logging.getLogger(__name__)
 
@@ -76,9 +78,16 @@ class _UnderWay(NamedTuple):
 class Keeper:
     """All calls come from the loop's thread."""
 
-    def __init__(
-        self, keeping: Keeping, engine: Engine, decoder: Decoder, groups: Groups, clock: Clock
+    def __init__(  # what it shares with the loop
+        self,
+        keeping: Keeping,
+        engine: Engine,
+        decoder: Decoder,
+        groups: Groups,
+        ticks: Ticks,
+        clock: Clock,
     ) -> None:
+        self._ticks = ticks
         self._keeping = keeping
         self._source = keeping.source
         self._engine = engine
@@ -140,6 +149,11 @@ class Keeper:
             track.models.setdefault(group, []).append((track.at, version))
             self._reword(partition)
 
+    def ticked(self, partitions: Iterable[Partition]) -> None:
+        """These had a tick before their next record."""
+        for partition in partitions:
+            self._reword(partition)
+
     def position(self, partition: Partition, offset: int) -> Position:
         """What to commit when everything below the offset is dealt with."""
         track = self._tracks[partition]
@@ -151,6 +165,7 @@ class Keeper:
                 parts=self._keeping.parts.get(partition.topic, 0),
                 models=track.models,
                 doubted=track.doubted,
+                ticks=[(tick.offset, tick.time) for tick in self._ticks.of(partition)],
             )
             track.metadata = checkpoint.encode(said)
         return Position(offset, track.metadata)
@@ -227,11 +242,13 @@ class Keeper:
         partition = replay.partition
         del self._replays[partition]
         self._news.restored.append(self._restorer.finish(replay))
+        now = self._clock.monotonic()
+        self._ticks.resume(partition, replay.until, replay.ticks, now)
         track = self._tracks[partition] = replay.track
         track.prunable = True
         # Staggered: partitions that came together are not all due at once.
         share = (partition.number % 16 + 1) / 16
-        track.due = self._clock.monotonic() + self._keeping.every * share
+        track.due = now + self._keeping.every * share
         self._reword(partition)
 
     def _reword(self, partition: Partition) -> None:
@@ -239,7 +256,7 @@ class Keeper:
         track.metadata = ""
         self._changed.add(partition)
         position = self.position(partition, track.at)
-        if len(position.metadata) > checkpoint.CROWDED:
+        if len(position.metadata) > checkpoint.CROWDED or len(self._ticks.of(partition)) > MANY:
             track.due = 0.0
 
     def _copy_next(self) -> None:
@@ -304,6 +321,7 @@ class Keeper:
             track.models[group] = before + [entry for entry in served if entry[0] > oldest]
         if track.doubted is not None and track.doubted <= oldest:
             track.doubted = None
+        self._ticks.forget(partition, oldest)
         track.prunable = True
         self._reword(partition)
 

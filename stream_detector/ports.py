@@ -83,13 +83,15 @@ class Source(Protocol):
         """Commit what was acknowledged and leave."""
 
 
+BEGUN = "begun"
+"""Metadata of a position at which a group begins, committed before anything was read."""
+
+
 class Start(NamedTuple):
     """Where an assigned partition goes on."""
 
     offset: int
-    metadata: (
-        str | None
-    )  # of the group's commit; None: the group had no position, this is its first
+    metadata: str | None  # of the group's commit; None: the group begins here
 
 
 class Rewindable(Source, Protocol):

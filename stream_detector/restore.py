@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from stream_detector.formats import checkpoint, snapshots
 from stream_detector.ports import Restored
 from stream_detector.records import Unusable
+from stream_detector.ticking import Tick
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ class _Ground(NamedTuple):
     snapshots: list[str]
     models: Mapping[str, Served]
     doubted: int | None = None
+    ticks: list[Tick] = []  # noqa: RUF012  # never changed
 
 
 class Replay:
@@ -83,11 +85,14 @@ class Replay:
         self.began = 0.0  # s of the monotonic clock
         self.switches: list[tuple[int, str, str]] = []  # offset, group, version; ascending
         self.doubt_at: int | None = None
+        self.ticks: list[Tick] = []  # that the partition had since R, ascending
+        self.ticked = 0  # how many of them were given again
 
     @property
     def next_stop(self) -> int:
         """Where something else than a record comes next."""
         stops = [at for at, _, _ in self.switches[:1]]
+        stops += [tick.offset for tick in self.ticks[self.ticked : self.ticked + 1]]
         if self.doubt_at is not None:
             stops.append(self.doubt_at)
         return min(stops, default=self.until)
@@ -143,6 +148,7 @@ class Restorer:
             self._take_up(replay, group, state)
         if ground.doubted is not None and (ground.offset < ground.doubted or not ground.groups):
             replay.doubt_at = ground.doubted
+        replay.ticks = [tick for tick in ground.ticks if tick.offset >= offset]
         if ground.outcome not in {"new", "exact"}:
             _log.warning(
                 "%s: state is %s, from offset %d", _name(partition), ground.outcome, offset
@@ -154,7 +160,7 @@ class Restorer:
         rest = list(records)
         replay.records += len(rest)
         while rest:
-            self._switch(replay, rest[0].offset)
+            self._pass(replay, rest[0].offset)
             end = replay.next_stop
             part = [record for record in rest if record.offset < end]
             rest = rest[len(part) :]
@@ -166,7 +172,7 @@ class Restorer:
 
     def finish(self, replay: Replay) -> Restored:
         """Hand the state over to the engine that goes on with it."""
-        self._switch(replay, replay.until)
+        self._pass(replay, replay.until)
         for group in self._engine.groups():
             version = self._engine.version(group)
             if replay.engine.version(group) != version:
@@ -192,6 +198,7 @@ class Restorer:
             why = "the commit says nothing of state" if saved is None else "the configuration"
             _log.warning("%s: no state to be had, because of %s", _name(partition), why)
             return _Ground("bounded", earliest, {}, [], {})
+        ticks = [Tick(*tick) for tick in saved.ticks]
         for place, name in enumerate(saved.snapshots):
             found = self._read(partition, name)
             if isinstance(found, Unusable):
@@ -202,10 +209,11 @@ class Restorer:
             offset = snapshots.offset_of(name) or 0
             outcome = "older" if place else "exact"
             kept = saved.snapshots[place:]
-            return _Ground(outcome, offset, found.groups, kept, saved.models, saved.doubted)
+            return _Ground(outcome, offset, found.groups, kept, saved.models, saved.doubted, ticks)
         if not saved.snapshots and saved.replay_from >= earliest:
-            return _Ground("exact", saved.replay_from, {}, [], saved.models, saved.doubted)
-        return _Ground("bounded", earliest, {}, [], saved.models)
+            start = saved.replay_from
+            return _Ground("exact", start, {}, [], saved.models, saved.doubted, ticks)
+        return _Ground("bounded", earliest, {}, [], saved.models, ticks=ticks)
 
     def _read(self, partition: Partition, name: str) -> Snapshot | Unusable:
         if self._store is None:
@@ -234,8 +242,8 @@ class Restorer:
             (at, group, version) for at, version in served if offset < at <= replay.until
         ]
 
-    def _switch(self, replay: Replay, offset: int) -> None:
-        """Swap the models that were swapped at this offset or before; doubt what was doubted."""
+    def _pass(self, replay: Replay, offset: int) -> None:
+        """What came before the record at this offset: swaps of models, doubts, ticks."""
         while replay.switches and replay.switches[0][0] <= offset:
             at, group, version = replay.switches.pop(0)
             before = replay.engine.version(group)
@@ -245,6 +253,9 @@ class Restorer:
         if replay.doubt_at is not None and replay.doubt_at <= offset:
             replay.doubt_at = None
             replay.engine.doubt(replay.partition)
+        while replay.ticked < len(replay.ticks) and replay.ticks[replay.ticked].offset <= offset:
+            replay.engine.tick(replay.partition, replay.ticks[replay.ticked].time)
+            replay.ticked += 1
 
     def _serve(self, replay: Replay, group: str, version: str) -> None:
         if version == replay.engine.version(group):

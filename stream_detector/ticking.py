@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 KEPT = 64
 """Ticks of a partition at different offsets that are remembered at most."""
+MANY = 48
+"""From so many on a snapshot should be taken soon: it makes their list shorter."""
 
 
 class Tick(NamedTuple):

@@ -15,10 +15,10 @@ class Checkpoint(
     msgspec.Struct,
     frozen=True,
     kw_only=True,
-    rename={"replay_from": "R", "snapshots": "snap", "doubted": "rec"},
+    rename={"replay_from": "R", "snapshots": "snap", "doubted": "rec", "ticks": "tick"},
 ):
     """State at the commit's offset C is that of the newest snapshot, or no state at all, at R, and
-    what the records [R, C) made of it under these models.
+    what the records [R, C) and the ticks between them made of it under these models.
     """
 
     v: int = VERSION
@@ -28,13 +28,16 @@ class Checkpoint(
     parts: int  # partitions of all input topics
     models: dict[str, list[tuple[int, str]]] = {}  # group -> version that served from an offset on
     doubted: int | None = None  # offset at which the state was had in part only
+    ticks: list[tuple[int, int]] = []  # offset, ms UTC: nothing had come up to then before it
 
 
 def encode(checkpoint: Checkpoint) -> str:
-    """JSON of LIMIT bytes at most: where models are too many they are left out."""
+    """JSON of LIMIT bytes at most: where models or ticks are too many they are left out."""
     text = msgspec.json.encode(checkpoint)
     if len(text) > LIMIT:
         text = msgspec.json.encode(msgspec.structs.replace(checkpoint, models={}))
+    if len(text) > LIMIT:
+        text = msgspec.json.encode(msgspec.structs.replace(checkpoint, models={}, ticks=[]))
     return text.decode()
 
 

@@ -173,6 +173,22 @@ class BrokerContract:
             poll_until(lambda: part in reader.owned, reader)  # noqa: B023
             assert source.start(part) == (offset, None)
 
+    def test_a_group_that_was_killed_before_it_read_anything_begins_there_still(
+        self, broker: Broker
+    ) -> None:
+        topic, group = broker.topic(1), broker.group()
+        part = Partition(topic, 0)
+        broker.put(part, numbers(7))
+        first = Reader(broker.source([topic], group, "latest"), acknowledge=False)
+        poll_until(lambda: part in first.owned, first)
+        first.poll(0.3)
+        first.source.close()
+        broker.put(part, numbers(2))
+        second = broker.source([topic], group, "latest")
+        reader = Reader(second, acknowledge=False)
+        poll_until(lambda: part in reader.owned, reader)
+        assert second.start(part) == (7, None)
+
     def test_the_metadata_of_a_commit_comes_back_with_the_next_assignment(
         self, broker: Broker
     ) -> None:

@@ -48,6 +48,20 @@ class StillClock:
         return self._calls / 1000
 
 
+class HandClock(StillClock):
+    """ports.Clock that the test moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = 0.0
+
+    def now(self) -> float:
+        return T0 / 1000 + self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+
 class Recorder:
     """ports.Telemetry that keeps everything."""
 

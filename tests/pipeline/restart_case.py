@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Start,
     )
     from stream_detector.records import Message, Unusable
+    from tests.pipeline.loop_case import StillClock
 
 PARTITIONS = (Partition(TOPIC, 0), Partition(TOPIC, 1))
 POLICY = Policy(
@@ -216,6 +217,8 @@ class Fleet:
         finite: bool = True,
         name: str = "worker",
         writer: Executor | None = None,
+        clock: StillClock | None = None,
+        tick_every: float | None = None,
     ) -> Case:
         """`name`: a transactional id, where delivery is exactly once."""
         faults = faults or Faults()
@@ -242,6 +245,8 @@ class Fleet:
             max_batch=self.max_batch,
             keeping=keeping,
             feed=feed,
+            clock=clock,
+            tick_every=tick_every,
         )
         case.crash = inner.crash
         return case

@@ -383,7 +383,7 @@ def test_each_turn_tells_how_much_came_how_long_it_took_and_how_far_behind_it_is
     assert behind == [60.0 * n for n in (901, 801, 751)] + [None]
     assert set(turns[0].stages) >= {"poll", "decode", "engine", "score", "publish"}
     assert not turns[-1].stages
-    assert turns[0].series == {"learning": 0, "warming": 0, "mature": 1}
+    assert turns[0].series == {"learning": 0, "warming": 0, "mature": 1, "recovering": 0}
     assert case.telemetry.lags[0] == {Partition(TOPIC, 0): 150}
 
 

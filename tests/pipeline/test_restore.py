@@ -58,7 +58,7 @@ def test_deaths_at_any_call_of_a_port_lose_no_event_and_change_no_id_and_no_stat
     case.run()
     assert set(ids(case)) == set(ids(oracle))
     assert state(case) == state(oracle)
-    assert set(outcomes(case)) <= {"new", "exact", "bounded"}
+    assert set(outcomes(case)) <= {"new", "exact"}
     for partition in PARTITIONS:  # two that commits name, one more, one that each death left
         assert len(fleet.snapshots.names(partition)) <= 3 + len(deaths)
 

@@ -10,7 +10,7 @@ from stream_detector.adapters.files import FileSource
 from stream_detector.core.policy import DAY, HOUR, Policy
 from stream_detector.records import Partition
 from stream_detector.ticking import KEPT, Tick, Ticks
-from tests.pipeline.loop_case import MINUTE, T0, TOPIC, Case, StillClock, noise, spiked
+from tests.pipeline.loop_case import MINUTE, T0, TOPIC, Case, HandClock, noise, spiked
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
 
 PLACE = Partition(TOPIC, 0)
 EVERY = 10.0
-
-
-class HandClock(StillClock):
-    """ports.Clock that the test moves."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.at = 0.0
-
-    def now(self) -> float:
-        return T0 / 1000 + self.at
-
-    def monotonic(self) -> float:
-        return self.at
 
 
 class TickingCase(Case):

@@ -103,7 +103,13 @@ def test_a_version_that_is_gone_or_broken_is_none(
 
 def test_a_checkpoint_comes_back_and_never_exceeds_what_brokers_take() -> None:
     said = Checkpoint(
-        replay_from=7, snapshots=["7-a", "5-b"], cfg="c", parts=4, models={"g": [(5, "v1")]}
+        replay_from=7,
+        snapshots=["7-a", "5-b"],
+        cfg="c",
+        parts=4,
+        models={"g": [(5, "v1")]},
+        doubted=6,
+        ticks=[(7, 1_764_201_600_000)],
     )
     assert checkpoint.decode(checkpoint.encode(said)) == said
     many = {f"group-{n}": [(at, f"version-{at}") for at in range(9)] for n in range(40)}
@@ -113,3 +119,7 @@ def test_a_checkpoint_comes_back_and_never_exceeds_what_brokers_take() -> None:
     found = checkpoint.decode(text)
     assert found is not None
     assert (found.snapshots, found.models) == (["7-a"], {})
+    crowded = Checkpoint(
+        replay_from=7, snapshots=["7-a"], cfg="c", parts=4, ticks=[(10**15, 10**12)] * 200
+    )
+    assert len(checkpoint.encode(crowded)) <= checkpoint.LIMIT

@@ -37,7 +37,7 @@ from stream_detector.adapters.kafka.committing import (
     TransactionCommitter,
 )
 from stream_detector.adapters.kafka.joining import keep_finished_joins
-from stream_detector.ports import Polled, Position, SinkError, SourceError, Start
+from stream_detector.ports import BEGUN, Polled, Position, SinkError, SourceError, Start
 from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
@@ -172,7 +172,8 @@ class KafkaSource:
         except KafkaError as error:
             self._ask_again(partition, error)
             return None
-        return Start(found.offset, found.metadata or "")
+        metadata = found.metadata or ""
+        return Start(found.offset, None if metadata == BEGUN else metadata)
 
     def rewind(self, partition: Partition, offset: int) -> int | None:
         place = TopicPartition(*partition)
@@ -278,7 +279,7 @@ class KafkaSource:
         self._consumer.seek(place, offset)
         self._begun[Partition(*place)] = offset
         # Committed even if nothing is ever read: `latest` means latest at the first start.
-        self._committer.note({Partition(*place): Position(offset)})
+        self._committer.note({Partition(*place): Position(offset, BEGUN)})
 
     def _came_later(self, place: Any) -> bool:
         """Whether the partition was added to its topic: all its records came after the others'."""

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from stream_detector.ports import Polled, Position, SinkError, SourceError, Start
+from stream_detector.ports import BEGUN, Polled, Position, SinkError, SourceError, Start
 from stream_detector.records import Partition, Record
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Group:
         """Partitions were added: all that is in them came later, so they are read from 0 on."""
         new = [part for part in partitions if any(part.topic in m.topics for m in self.members)]
         for partition in new:
-            self.committed.setdefault(partition, Position(0))
+            self.committed.setdefault(partition, Position(0, BEGUN))
         self._share(set(self.target) | set(new))
 
     def leave(self, member: MemorySource) -> None:
@@ -106,7 +106,6 @@ class MemorySource:
         self._joined = False
         self._closed = False
         self._next: dict[Partition, int] = {}
-        self._new: dict[Partition, Position] = {}  # where the group had no position
         self._acknowledged: dict[Partition, Position] = {}
 
     def poll(self, timeout: float, max_records: int) -> Polled:
@@ -153,9 +152,8 @@ class MemorySource:
 
     def start(self, partition: Partition) -> Start | None:
         with self._broker.changed:
-            if self._group.committed[partition] == self._new.get(partition):
-                return Start(self._new[partition].offset, None)
-            return Start(*self._group.committed[partition])
+            offset, metadata = self._group.committed[partition]
+            return Start(offset, None if metadata == BEGUN else metadata)
 
     def rewind(self, partition: Partition, offset: int) -> int | None:
         with self._broker.changed:
@@ -226,11 +224,8 @@ class MemorySource:
             owner[partition] = self
             position = self._group.committed.get(partition)
             if position is None:
-                position = Position(0 if self._start == "earliest" else len(self._log(partition)))
-                self._group.committed[partition] = position
-                self._new[partition] = position
-            else:
-                self._new.pop(partition, None)
+                offset = 0 if self._start == "earliest" else len(self._log(partition))
+                position = self._group.committed[partition] = Position(offset, BEGUN)
             self._next[partition] = position.offset
         return frozenset(mine)
 
