@@ -9,6 +9,7 @@ import typer
 
 from stream_detector import console
 from stream_detector.adapters.http import HttpError
+from stream_detector.commands.bench import bench
 from stream_detector.commands.check import check
 from stream_detector.commands.demo import demo
 from stream_detector.commands.rekey import rekey
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, replay, check, simulate, rekey):
+for command in (demo, run, replay, check, simulate, rekey, bench):
     app.command()(command)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from testcontainers.core.container import DockerContainer
 
@@ -46,7 +46,7 @@ def broker() -> Iterator[list[str]]:
         with _container() as address:
             yield [address]
     elif shutil.which("java") and shutil.which("mvn"):
-        with _process(_jars()) as address:
+        with _process() as address:
             yield [address]
     else:
         raise BrokerUnavailableError(MISSING)
@@ -68,11 +68,11 @@ def _container() -> Iterator[str]:
     from docker.errors import DockerException  # type: ignore[import-untyped] # noqa: PLC0415 - has no types; only with Docker
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only with Docker
 
-    port, controller = _free_ports(2)
+    port, controller = free_ports(2)
     image = os.environ.get("KAFKA_TEST_IMAGE", f"apache/kafka:{KAFKA_VERSION}")
     container = DockerContainer(image)
     container.with_bind_ports(port, port)
-    for key, value in _properties(port, controller, inside="0.0.0.0").items():
+    for key, value in properties(port, controller, inside="0.0.0.0").items():
         container.with_env("KAFKA_" + key.replace(".", "_").upper(), str(value))
     try:
         try:
@@ -102,7 +102,7 @@ def _wait_until_logged(container: DockerContainer, image: str) -> None:
         time.sleep(0.5)
 
 
-def _jars() -> Path:
+def jars() -> Path:
     """The folder with the broker's jars; Maven fills it on first use."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stream-detector"
     folder = cache / f"kafka-{KAFKA_VERSION}"
@@ -128,7 +128,7 @@ def _jars() -> Path:
     return folder
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -136,7 +136,7 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _properties(port: int, controller: int, inside: str = "127.0.0.1") -> dict[str, str | int]:
+def properties(port: int, controller: int, inside: str = "127.0.0.1") -> dict[str, str | int]:
     """A broker for one machine; it listens on the address `inside`."""
     return {
         "process.roles": "broker,controller",
@@ -162,57 +162,89 @@ def _properties(port: int, controller: int, inside: str = "127.0.0.1") -> dict[s
     }
 
 
-@contextlib.contextmanager
-def _process(jars: Path) -> Iterator[str]:
+class LocalBroker:
     """One KRaft broker as a child process, with its own folder, on free loopback ports."""
-    folder = Path(tempfile.mkdtemp(prefix="stream-detector-kafka-"))
-    process: subprocess.Popen[bytes] | None = None
 
-    def stop() -> None:
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+    def __init__(self, changes: Mapping[str, str | int] | None = None, cluster: str = "") -> None:
+        """`changes` to the usual properties; `cluster` is `cluster_id()` where several join.
 
-    atexit.register(stop)
-    try:
-        port, controller = _free_ports(2)
-        properties = folder / "server.properties"
-        settings = _properties(port, controller) | {"log.dirs": str(folder / "logs")}
+        Raises BrokerUnavailableError where Java or the jars are missing.
+        """
+        if not (shutil.which("java") and shutil.which("mvn")):
+            raise BrokerUnavailableError("no Java 17 together with Maven to start a broker with")
+        # Brokers of tests live for seconds: what warms up for hours costs twice the CPU until then.
+        brief = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        self._java = ["java", "-Xmx512m", *brief, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        self._java += ["-cp", str(jars() / "*")]
+        self._folder = Path(tempfile.mkdtemp(prefix="stream-detector-kafka-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        port, controller = free_ports(2)
+        settings = properties(port, controller) | {"log.dirs": str(self._folder / "logs")}
+        settings |= changes or {}
+        self.port = int(str(settings["listeners"]).split(",")[0].rpartition(":")[2])
+        self._properties = self._folder / "server.properties"
         lines = "".join(f"{key}={value}\n" for key, value in settings.items())
-        properties.write_text(lines, "utf-8")
-        java = ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-        java += ["-cp", str(jars / "*")]
-        # A first byte of zero: an id that begins with a dash would be taken for an option.
-        cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
-        formatting = ["format", "-t", cluster, "-c", str(properties)]
+        self._properties.write_text(lines, "utf-8")
+        atexit.register(self.close)
+        formatting = ["format", "-t", cluster or cluster_id(), "-c", str(self._properties)]
         subprocess.run(
-            [*java, "kafka.tools.StorageTool", *formatting],
+            [*self._java, "kafka.tools.StorageTool", *formatting],
             check=True,
             capture_output=True,
             timeout=60,
         )
+
+    def start(self, *, wait: bool = True) -> None:
         # A test run that is killed outright takes its broker with it, where Linux offers that.
         leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        log = folder / "broker.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*leash, *java, "kafka.Kafka", str(properties)],
+        with (self._folder / "broker.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [*leash, *self._java, "kafka.Kafka", str(self._properties)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C goes to the whole terminal group, and the tests need their broker to
                 # clean up.
                 start_new_session=True,
             )
-        _wait_until_listening(process, port, log)
-        yield f"127.0.0.1:{port}"
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until it listens. Raises BrokerUnavailableError."""
+        assert self._process is not None
+        _wait_until_listening(self._process, self.port, self._folder / "broker.log")
+
+    def stop(self, *, hard: bool = False) -> None:
+        """What it holds stays on the disk; `hard`: without a last word."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        if not hard:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        atexit.unregister(self.close)
+
+
+def cluster_id() -> str:
+    # A first byte of zero: an id that begins with a dash would be taken for an option.
+    return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+
+
+@contextlib.contextmanager
+def _process() -> Iterator[str]:
+    local = LocalBroker()
+    try:
+        local.start()
+        yield f"127.0.0.1:{local.port}"
     finally:
-        stop()
-        atexit.unregister(stop)
+        local.close()
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -15,9 +16,14 @@ from stream_detector.ports import Position, SourceError
 from stream_detector.records import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stream_detector import config
+
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class TopicInfo(NamedTuple):
@@ -29,16 +35,19 @@ class TopicInfo(NamedTuple):
 
 def topics(kafka: config.Kafka, names: Sequence[str]) -> dict[str, TopicInfo]:
     """What is known of those of the topics that exist. Raises SourceError."""
-    with _admin(kafka) as admin:
-        found = {
-            topic["name"]: len(topic["partitions"])
-            for topic in admin.describe_topics(list(names))
-            if not topic["error_code"]
-        }
-        if not found:
-            return {}
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in found]
-        described = admin.describe_configs(resources, config_filter="all")["topic"]
+    return _ask(kafka, lambda admin: _topics(admin, names))
+
+
+def _topics(admin: Any, names: Sequence[str]) -> dict[str, TopicInfo]:
+    found = {
+        topic["name"]: len(topic["partitions"])
+        for topic in admin.describe_topics(list(names))
+        if not topic["error_code"]
+    }
+    if not found:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in found]
+    described = admin.describe_configs(resources, config_filter="all")["topic"]
     return {
         name: TopicInfo(
             partitions,
@@ -62,8 +71,9 @@ def create_topics(
     `partitions` is topic -> number of partitions. A replication of -1 takes the brokers' default.
     Raises SourceError.
     """
-    with _admin(kafka) as admin:
-        created = []
+    created: list[str] = []
+
+    def create(admin: Any) -> None:
         for name, count in partitions.items():
             wanted = {
                 "num_partitions": count,
@@ -75,21 +85,15 @@ def create_topics(
                 created.append(name)
         if created:
             admin.wait_for_topics(created)
+
+    _ask(kafka, create)
     return created
 
 
 def committed(kafka: config.Kafka) -> dict[Partition, Position]:
     """What the consumer group has committed, of all topics. Raises SourceError."""
-    deadline = time.monotonic() + BOOTSTRAP_MS / 1000
-    with _admin(kafka) as admin:
-        while True:  # the coordinator of a cluster's first group takes a while to be there
-            try:
-                found = admin.list_group_offsets(kafka.group_id)[kafka.group_id]
-                break
-            except KafkaError as error:
-                if not heals(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+    # The coordinator of a cluster's first group takes a while to be there.
+    found = _ask(kafka, lambda admin: admin.list_group_offsets(kafka.group_id)[kafka.group_id])
     return {
         Partition(place.topic, place.partition): Position(at.offset, at.metadata or "")
         for place, at in found.items()
@@ -97,13 +101,15 @@ def committed(kafka: config.Kafka) -> dict[Partition, Position]:
     }
 
 
-@contextlib.contextmanager
-def _admin(kafka: config.Kafka) -> Iterator[Any]:
-    try:
-        client = KafkaAdminClient(**options(kafka))
+def _ask(kafka: config.Kafka, question: Callable[[Any], Answer]) -> Answer:
+    """Again and again where that can help: the client may ask the one broker that is down."""
+    deadline = time.monotonic() + BOOTSTRAP_MS / 1000
+    while True:
         try:
-            yield client
-        finally:
-            client.close()
-    except (KafkaError, OSError, ValueError) as error:
-        raise SourceError(explain(kafka, error)) from error
+            with contextlib.closing(KafkaAdminClient(**options(kafka))) as admin:
+                return question(admin)
+        except (KafkaError, OSError, ValueError) as error:
+            if not heals(error) or time.monotonic() > deadline:
+                raise SourceError(explain(kafka, error)) from error
+            log.info("the brokers will be asked again: %s", error)
+            time.sleep(0.2)

@@ -1,0 +1,265 @@
+"""How long a restart takes, and how long snapshots hold up the loop: `bench --suite restore`.
+
+The parts are those of `run`, with the log in memory and snapshots in a folder: what Kafka's client
+costs is not in it. Series are copies of some that went through the engine; each is as large and as
+ripe as if it had done so itself.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+import numpy as np
+
+from stream_detector.adapters.memory import MemoryBroker, MemorySource
+from stream_detector.commands import wiring
+from stream_detector.commands.keeping import keeping, shaping
+from stream_detector.config import DetectorConfig, milliseconds
+from stream_detector.core.engine import Engine
+from stream_detector.core.packing import Copy, pack
+from stream_detector.formats import checkpoint, snapshots
+from stream_detector.formats.snapshots import GroupState, Snapshot
+from stream_detector.ports import Position
+from stream_detector.records import Batch, Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stream_detector.app import Loop
+    from stream_detector.ports import Model, Progress
+    from stream_detector.records import Message
+
+TOPIC, GROUP, OWNER = "samples", "g", "bench"
+BORN = 64  # series that go through the engine
+RIPE = 300  # minutes of each
+MINUTE = 60_000
+LIVE = 2000  # records a turn while the loop is watched
+T0 = 1_764_201_600_000
+ROUNDS = 3  # snapshots of each partition while the loop is watched
+
+
+class Size(NamedTuple):
+    series: int
+    partitions: int
+    interval: float  # s between two samples of a series
+
+
+@dataclass(frozen=True)
+class Measured:
+    name: str
+    value: float
+    unit: str
+    goal: float | None = None
+
+
+class _Watch(wiring.NoTelemetry):
+    """What the loop says of each turn."""
+
+    def __init__(self) -> None:
+        self.turns: list[Progress] = []
+
+    def turn(self, progress: object) -> None:
+        self.turns.append(progress)  # type: ignore[arg-type]  # it is one
+
+
+class _NoSink:
+    """ports.Sink that keeps nothing; the log of events is not what is measured."""
+
+    unseen = False
+
+    def send(self, message: Message) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def restore(
+    model: Callable[[], Model], size: Size, every: str, say: Callable[[str], None]
+) -> Iterator[Measured]:
+    """`model` loads it, which is part of a start; `every`: another cadence than the default."""
+    began = time.monotonic()
+    loaded = model()
+    load = time.monotonic() - began
+    with tempfile.TemporaryDirectory(prefix="stream-detector-bench-") as folder:
+        config = _config(Path(folder), every)
+        say(f"{size.series} series in {size.partitions} partitions: making their snapshots")
+        ground = _Ground(config, loaded, size)
+        yield Measured("state a series", ground.written / size.series, "bytes")
+        due = size.series / size.interval
+        yield Measured("input that is assumed", due, "samples/s")
+        # Partitions take turns: at any moment they are half an interval old, on average.
+        age = milliseconds(config.snapshots.every) / 1000 / 2
+        count = round(due * age / size.partitions)
+        say(f"{count} records of each partition to replay")
+        ground.append(count)
+        broker = ground.committed(count)
+        with ExitStack() as stack:
+            began, busy = time.monotonic(), time.process_time()
+            loop, watch = ground.start(broker, stack)
+            while not (watch.turns and not watch.turns[-1].restoring):
+                loop.turn()
+            took = time.monotonic() - began
+            outcomes = [each.outcome for turn in watch.turns for each in turn.restored]
+            assert outcomes == ["exact"] * size.partitions, outcomes
+            replayed = sum(turn.replayed for turn in watch.turns)
+            assert replayed == count * size.partitions, replayed
+            yield Measured("load of the model", load, "s")
+            yield Measured("replayed", replayed, "samples")
+            yield Measured("restart", load + took, "s", 20.0)
+            yield Measured("restart, CPU", time.process_time() - busy, "s")
+            say("snapshots beside live samples")
+            yield from _stalls(ground, loop, watch)
+
+
+def _stalls(ground: _Ground, loop: Loop, watch: _Watch) -> Iterator[Measured]:
+    """The longest that a snapshot held up the loop, and the longest turn with one under way."""
+    watch.turns.clear()
+    saved = 0
+    while saved < ROUNDS * ground.size.partitions:
+        ground.append_minute(LIVE // ground.size.partitions)
+        loop.turn()
+        saved = sum(len(turn.saved) for turn in watch.turns)
+    failed = [each for turn in watch.turns for each in turn.saved if each.outcome != "written"]
+    assert not failed, failed
+    copies = [turn.stages["snapshot"] for turn in watch.turns if "snapshot" in turn.stages]
+    whole = [sum(turn.stages.values()) for turn in watch.turns if turn.stages]
+    yield Measured("longest stall by a snapshot", 1000 * max(copies), "ms", 200.0)
+    yield Measured("longest turn meanwhile", 1000 * max(whole), "ms")
+    yield Measured("usual turn meanwhile", 1000 * float(np.median(whole)), "ms")
+
+
+class _Ground:
+    """Snapshots of all partitions, and records that came after them."""
+
+    def __init__(self, config: DetectorConfig, model: Model, size: Size) -> None:
+        self.config, self.model, self.size = config, model, size
+        self.plan = wiring.plan(config)
+        self.born = _born(self.plan, model)
+        self.each = size.series // size.partitions
+        self.broker = MemoryBroker(size.partitions)
+        self.minutes = 0
+        self.written = 0
+        with ExitStack() as stack:
+            store = keeping(config, _source(self.broker), {}, _NoLibrary(), stack).store
+        assert store is not None
+        self.names: list[str] = []
+        copied, layout = self.born
+        for number in range(size.partitions):
+            packed = pack(_many(copied, self.each, f"{number}-"))
+            state = GroupState(model.bundle.version, layout, packed)
+            name, data = snapshots.encode(Snapshot(shaping(config), {GROUP: state}), 0)
+            store.write(Partition(TOPIC, number), name, data)
+            self.names.append(name)
+            self.written += len(data)
+
+    def _records(self, number: int, count: int, at: int) -> list[bytes]:
+        values = np.random.default_rng((number, self.minutes)).normal(0, 1, count)
+        return [
+            b'{"series":"%d-%d","timestamp":%d,"value":%.4f}' % (number, n, at, value)
+            for n, value in enumerate(values.tolist())
+        ]
+
+    def append(self, count: int) -> None:
+        """So many records to each partition, a sample of each series in turn."""
+        for start in range(0, count, self.each):
+            self.append_minute(min(self.each, count - start))
+
+    def append_minute(self, count: int) -> None:
+        """A sample of so many series of each partition."""
+        self.minutes += 1
+        at = T0 + (RIPE + self.minutes) * MINUTE
+        columns = [self._records(number, count, at) for number in range(self.size.partitions)]
+        # Without keys the broker takes the partitions in turn.
+        entries = ((None, value, at) for row in zip(*columns, strict=True) for value in row)
+        self.broker.append_many(TOPIC, entries)
+
+    def committed(self, count: int) -> MemoryBroker:
+        source = _source(self.broker)
+        source.poll(0.0, 1)
+        said = {
+            Partition(TOPIC, number): Position(
+                count,
+                checkpoint.encode(
+                    checkpoint.Checkpoint(
+                        replay_from=0,
+                        snapshots=[name],
+                        cfg=shaping(self.config),
+                        parts=self.size.partitions,
+                        models={GROUP: [(0, self.model.bundle.version)]},
+                    )
+                ),
+            )
+            for number, name in enumerate(self.names)
+        }
+        source.acknowledge(said)
+        source.close()
+        return self.broker
+
+    def start(self, broker: MemoryBroker, stack: ExitStack) -> tuple[Loop, _Watch]:
+        watch = _Watch()
+        source = _source(broker)
+        kept = keeping(self.config, source, {TOPIC: self.size.partitions}, _NoLibrary(), stack)
+        loop = wiring.loop(
+            self.plan, {GROUP: self.model}, source, _NoSink(), telemetry=watch, keeping=kept
+        )
+        return loop, watch
+
+
+class _NoLibrary:
+    """ports.ModelLibrary of a service that has always had the same model."""
+
+    def load(self, group: str, version: str) -> Model | None:
+        raise AssertionError(f"{group} was served by {version}?")
+
+
+def _config(folder: Path, every: str) -> DetectorConfig:
+    settings = {
+        "kafka": {"bootstrap_servers": ["none"], "group_id": OWNER},
+        "input": {"topics": [TOPIC], "start": "earliest"},
+        "output": {"topic": "events", "dead_letter_topic": "letters"},
+        "model": {"registry": "none", "name": GROUP},
+        "snapshots": {"url": str(folder)} | ({"every": every} if every else {}),
+        "time": {"tick_every": None},
+    }
+    return msgspec.convert(settings, DetectorConfig)
+
+
+def _source(broker: MemoryBroker) -> MemorySource:
+    return broker.source([TOPIC], OWNER, start="earliest")
+
+
+def _born(plan: wiring.Plan, model: Model) -> tuple[Copy, str]:
+    """State of a few series that were alive for a while, and its layout."""
+    engine = Engine(plan.source, plan.policy)
+    engine.serve(GROUP, model)
+    partition = Partition(TOPIC, 0)
+    values = np.random.default_rng(0).normal(0, 1, (RIPE, BORN))
+    for minute, row in enumerate(values):
+        batch = Batch(
+            group=GROUP,
+            partition=partition,
+            series=[str(n) for n in range(BORN)],
+            timestamp=np.full(BORN, T0 + minute * MINUTE),
+            values=row[:, None],
+            latest=np.full(BORN, np.iinfo(np.int64).max),
+            offset=np.full(BORN, minute),
+            origin=np.arange(BORN),
+        )
+        engine.process([batch])
+    return engine.copy(partition)[GROUP], engine.layout(GROUP)
+
+
+def _many(few: Copy, count: int, prefix: str) -> Copy:
+    """The same for so many series, copies of the few; open episodes are left out."""
+    rows = len(few.names)
+    place = np.arange(count) % rows
+    arrays = {
+        name: array[place] if len(array) == rows else array for name, array in few.arrays.items()
+    }
+    arrays["busy"][:] = False
+    return Copy(arrays, [f"{prefix}{n}" for n in range(count)], [], few.marks)

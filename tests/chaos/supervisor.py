@@ -1,0 +1,451 @@
+"""Runs one schedule: starts workers, gives orders, harms what lies around them, starts them again.
+
+Does what whoever runs the service would do, and nothing more: a worker that is gone is started
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from stream_detector.adapters.kafka import committed
+from stream_detector.formats import checkpoint
+from stream_detector.formats.snapshots import offset_of
+from tests.chaos.faults import FAULTS, Order, Orders, tally
+from tests.chaos.samples import PARTITIONS, Output
+from tests.chaos.worker import CONFIG, Task, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from multiprocessing.context import ForkServerProcess
+    from pathlib import Path
+
+    from tests.chaos.brokers import Lane
+    from tests.chaos.samples import Oracle
+    from tests.chaos.schedules import Schedule, Step
+
+SESSION = 2.0  # s
+MAX_POLL = 3.0  # s
+PATIENCE = 12.0  # s until a fault counts as not fired
+DRAIN = 240.0  # s; a busy machine throws members out of their group again and again
+RESTORED = re.compile(r"\[(\d+)\]: state in place \((\w+)\)")
+ENDED_WELL = {0, -signal.SIGKILL, -signal.SIGTERM}  # when asked, or before it could listen
+
+_forks = multiprocessing.get_context("forkserver")
+_processes = threading.Lock()
+"""multiprocessing looks at all children whenever one is started: one thread at a time."""
+
+
+def preload(*, torch: bool) -> None:
+    """What workers have imported when they are forked; before the first of them."""
+    _forks.set_forkserver_preload(["tests.chaos.worker", *(["torch"] if torch else [])])
+
+
+@dataclass
+class Worker:
+    task: Task
+    process: ForkServerProcess
+    orders: Orders
+    stopping: bool = False
+    code: int | None = None
+
+    def ended(self) -> bool:
+        if self.code is None:
+            with _processes:
+                self.code = self.process.exitcode
+        return self.code is not None
+
+    def signal(self, number: int) -> None:
+        if not self.ended():
+            os.kill(self.process.pid or 0, number)
+
+    def wait(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self.ended() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.ended()
+
+
+@dataclass
+class Told:
+    """What came of a schedule."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    unfired: list[str] = field(default_factory=list)
+    kills: int = 0
+    crashes: list[str] = field(default_factory=list)  # workers that ended by themselves
+    restores: Counter[str] = field(default_factory=Counter)
+    degraded: int | None = None  # partition that lost its snapshots
+    unscored: int = 0
+    problems: list[str] = field(default_factory=list)
+    output: Output | None = None
+    hashes: dict[int, dict[str, str]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Supervisor:
+    def __init__(
+        self, schedule: Schedule, oracle: Oracle, lane: Lane, folder: Path, delivery: str, base: Any
+    ) -> None:
+        """`base`: the configuration but for names, brokers and snapshots."""
+        self._schedule = schedule
+        self._oracle = oracle
+        self._lane = lane
+        self._folder = folder
+        self._delivery = delivery
+        self._rng = random.Random(schedule.seed)
+        self._workers: list[Worker] = []
+        self._started = 0
+        self._said = Told()
+        self._fed = 0
+        name = f"{folder.name}-{os.getpid()}"
+        self._input, self._events, self._letters = (f"{name}-{n}" for n in ("in", "out", "dead"))
+        self._settings = base | {
+            "kafka": {
+                "bootstrap_servers": lane.for_workers,
+                "group_id": name,
+                "session_timeout": f"{SESSION:g}s",
+                "max_poll_interval": f"{MAX_POLL:g}s",
+            },
+            "input": {"topics": [self._input], "start": "earliest"},
+            "output": {"topic": self._events, "dead_letter_topic": self._letters},
+            "delivery": delivery,
+            "snapshots": {
+                "url": str(folder / "snapshots"),
+                "every": f"{round(1000 * schedule.every)}ms",
+            },
+        }
+
+    def run(self) -> Told:
+        began = time.monotonic()
+        try:
+            self._prepare()
+            for step in self._schedule.steps:
+                self._step(step)
+            self._finish()
+        finally:
+            for worker in self._workers:
+                worker.signal(signal.SIGKILL)
+            for worker in self._workers:
+                worker.wait(10)
+        said = self._said
+        lines = self._journal()
+        said.faults += tally(lines)
+        said.unscored = self._unscored(lines)
+        for log in self._folder.glob("worker-*.log"):
+            for _, outcome in RESTORED.findall(log.read_text("utf-8", "replace")):
+                said.restores[outcome] += 1
+        isolation = "read_committed" if self._delivery == "exactly_once" else "read_uncommitted"
+        said.output = Output.of(
+            self._lane.messages(self._events, isolation),
+            self._lane.messages(self._letters, isolation),
+        )
+        self._lane.drop([self._input, self._events, self._letters])
+        said.seconds = time.monotonic() - began
+        return said
+
+    # What is around the workers
+
+    def _prepare(self) -> None:
+        self._configure()
+        self._lane.create({self._input: PARTITIONS, self._events: 1, self._letters: 1})
+
+    def _configure(self, **changes: Any) -> None:
+        self._settings |= changes
+        staged = self._folder / f"{CONFIG}.new"
+        staged.write_text(yaml.safe_dump(self._settings), "utf-8")
+        staged.replace(self._folder / CONFIG)
+
+    def _feed(self) -> None:
+        if self._fed < len(self._oracle.portions):
+            self._lane.put(self._input, self._oracle.portions[self._fed])
+            self._fed += 1
+
+    def _journal(self) -> list[list[str]]:
+        return [
+            line.split()
+            for path in self._folder.glob("journal-*")
+            for line in path.read_text("utf-8").splitlines()
+        ]
+
+    def _unscored(self, lines: list[list[str]]) -> int:
+        """Records that no worker dealt with live."""
+        dealt: dict[int, set[int]] = {number: set() for number in range(PARTITIONS)}
+        for _, number, start, end in (words for words in lines if words[0] == "dealt"):
+            dealt[int(number)].update(range(int(start), int(end)))
+        return sum(len(set(range(end)) - dealt[n]) for n, end in self._oracle.ends.items())
+
+    # Workers
+
+    def _start(self, ends: Mapping[int, int] | None = None, order: Order | None = None) -> Worker:
+        self._started += 1
+        instance = None
+        if self._schedule.static:
+            taken = {worker.task.instance for worker in self._workers}
+            instance = next(name for n in count() if (name := f"worker-{n}") not in taken)
+        task = Task(self._folder, self._started, instance, ends)
+        orders = Orders(task.orders)
+        if order is not None:
+            orders.give(order)
+        process = _forks.Process(target=work, args=(task,))
+        with _processes:
+            process.start()
+        worker = Worker(task, process, orders)
+        self._workers.append(worker)
+        return worker
+
+    def _alive(self) -> list[Worker]:
+        return [each for each in self._workers if not each.stopping and not self._over(each)]
+
+    def _over(self, worker: Worker) -> bool:
+        if not worker.ended():
+            return False
+        self._workers.remove(worker)
+        if worker.code == -signal.SIGKILL:
+            self._said.kills += 1
+        elif worker.code not in ENDED_WELL or not worker.stopping:
+            *_, last = worker.task.log.read_text("utf-8", "replace").splitlines() or [""]
+            self._said.crashes.append(f"exit {worker.code}: {last[-300:]}")
+        return True
+
+    def _scale(self, wanted: int, order: Order | None = None) -> None:
+        """As many workers as wanted; those that are too many are asked to leave."""
+        for worker in list(self._workers):
+            self._over(worker)
+        alive = self._alive()
+        for worker in alive[wanted:]:
+            worker.stopping = True
+            worker.signal(signal.SIGTERM)
+        for _ in range(wanted - len(alive)):
+            self._start(order=order)
+
+    # Steps
+
+    def _step(self, step: Step) -> None:
+        fault = FAULTS[step.fault]
+        before = len(self._alive())
+        if before and step.workers != before:
+            self._said.faults["scale_up" if step.workers > before else "scale_down"] += 1
+        if fault.place:
+            self._order(step)
+        else:
+            self._scale(step.workers)
+            harm: Callable[[Step], bool] = getattr(self, f"_{step.fault}")
+            if harm(step):
+                self._said.faults[step.fault] += 1
+            else:
+                self._said.unfired.append(step.fault)
+        self._scale(step.workers)
+
+    def _order(self, step: Step) -> None:
+        """Each worker gets the order; the first that comes to the place does it."""
+        order = Order(step.fault, step.call, step.amount)
+        seen = tally(self._journal())[step.fault]
+        if FAULTS[step.fault].restarts:
+            self._wait(self._has_files, PATIENCE, step.workers, None)
+            self._feed()
+            self._wait(lambda: False, self._rng.uniform(0.05, 0.5), step.workers, None)
+            for worker in self._alive()[:1]:
+                self._kill(worker)
+        for worker in self._alive():
+            worker.orders.give(order)
+        self._scale(step.workers, order)
+        self._feed()
+        fired = self._wait(
+            lambda: tally(self._journal())[step.fault] > seen, PATIENCE, step.workers, order
+        )
+        if not fired:
+            self._said.unfired.append(step.fault)
+        elif FAULTS[step.fault].does in {"refuse", "jump"}:
+            self._feed()
+            self._wait(lambda: False, 2.0, step.workers, order)
+        for worker in self._workers:
+            worker.orders.give()
+
+    def _wait(
+        self, done: Callable[[], bool], seconds: float, workers: int, order: Order | None
+    ) -> bool:
+        """False where it is not done in time; whoever died meanwhile is replaced."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+            self._scale(workers, order)
+        return True
+
+    def _kill(self, worker: Worker) -> None:
+        worker.signal(signal.SIGKILL)
+        worker.wait(10)
+
+    def _kill_any_time(self, step: Step) -> bool:
+        self._feed()
+        self._wait(lambda: False, self._rng.uniform(0, 2.5), step.workers, None)
+        alive = self._alive()
+        if not alive:
+            return False
+        self._kill(self._rng.choice(alive))
+        return True
+
+    def _sigstop(self, step: Step) -> bool:
+        self._feed()
+        self._wait(lambda: False, self._rng.uniform(0.1, 1.5), step.workers, None)
+        alive = self._alive()
+        if not alive:
+            return False
+        worker = self._rng.choice(alive)
+        worker.signal(signal.SIGSTOP)
+        time.sleep(step.amount)
+        worker.signal(signal.SIGCONT)
+        return True
+
+    def _broker_restart(self, step: Step) -> bool:
+        self._feed()
+        (node,) = self._lane.nodes
+        node.stop(hard=self._rng.random() < 0.5)
+        try:
+            time.sleep(step.amount)
+        finally:
+            node.start()
+        return True
+
+    def _network_cut(self, step: Step) -> bool:
+        self._feed()
+        assert self._lane.proxy is not None
+        self._lane.proxy.cut(step.amount)
+        return True
+
+    def _leader_change(self, step: Step) -> bool:
+        self._feed()
+        node = self._lane.leader(self._input)
+        if not 0 <= node < len(self._lane.nodes):
+            return False
+        self._lane.nodes[node].stop(hard=True)
+        try:
+            changed = self._wait(
+                lambda: self._lane.leader(self._input) not in {-1, node}, 20, step.workers, None
+            )
+            self._wait(lambda: False, step.amount, step.workers, None)
+        finally:
+            self._lane.nodes[node].start()
+        return changed
+
+    # Snapshots
+
+    def _stand(self) -> dict[int, tuple[int, checkpoint.Checkpoint]]:
+        """Of each partition that was committed: the offset, and what the commit says."""
+        group = self._settings["kafka"]["group_id"]
+        found = committed(self._lane.kafka(group))
+        read = {p.number: (at.offset, checkpoint.decode(at.metadata)) for p, at in found.items()}
+        return {number: (at, said) for number, (at, said) in read.items() if said is not None}
+
+    def _all_die(self, step: Step, ready: Callable[[], bool]) -> bool:
+        self._feed()
+        if not self._wait(ready, PATIENCE, step.workers, None):
+            return False
+        self._feed()
+        self._wait(lambda: False, self._rng.uniform(0.1, 0.6), step.workers, None)
+        for worker in self._alive():
+            worker.signal(signal.SIGKILL)
+        for worker in list(self._workers):
+            worker.wait(10)
+        return True
+
+    def _has_files(self) -> bool:
+        """There are snapshots of every partition."""
+        return len({path.parent for path in self._folder.rglob("*.npz")}) == PARTITIONS
+
+    def _snapshotted(self, generations: int) -> Callable[[], bool]:
+        def ready() -> bool:
+            if not self._has_files():
+                return False
+            time.sleep(0.3)
+            stand = self._stand()
+            enough = [n for n, (_, said) in stand.items() if len(said.snapshots) >= generations]
+            return len(enough) == PARTITIONS
+
+        return ready
+
+    def _flip(self, number: int, names: list[str]) -> None:
+        (folder,) = (self._folder / "snapshots").glob(f"*/{self._input}-{number}")
+        for name in names:
+            path = folder / f"{name}.npz"
+            data = bytearray(path.read_bytes())
+            data[self._rng.randrange(len(data))] ^= 1 << self._rng.randrange(8)
+            path.write_bytes(data)
+
+    def _snapshot_flipped(self, step: Step) -> bool:
+        if not self._all_die(step, self._snapshotted(2)):
+            return False
+        stand = self._stand()
+        number = self._rng.choice([n for n in stand if len(stand[n][1].snapshots) > 1])
+        self._flip(number, stand[number][1].snapshots[:1])
+        return True
+
+    def _snapshots_all_flipped(self, step: Step) -> bool:
+        if not self._all_die(step, self._snapshotted(1)):
+            return False
+        stand = self._stand()
+        number = self._rng.choice(sorted(stand))
+        self._flip(number, stand[number][1].snapshots)
+        self._said.degraded = number
+        self._configure(restore={"max_replay": 150})
+        return True
+
+    def _trimmed_past_replay(self, step: Step) -> bool:
+        for _ in range(3):
+            if not self._all_die(step, self._snapshotted(1)):
+                return False
+            stand = self._stand()
+            behind = [
+                (number, at)
+                for number, (at, said) in stand.items()
+                if at > (offset_of(said.snapshots[0]) or 0)
+            ]
+            if behind:
+                number, at = self._rng.choice(behind)
+                self._lane.trim(self._input, number, at)
+                self._said.degraded = number
+                return True
+            self._scale(step.workers)
+        return False
+
+    # The end
+
+    def _finish(self) -> None:
+        while self._fed < len(self._oracle.portions):
+            self._feed()
+        workers = self._schedule.steps[-1].workers
+
+        def drained() -> bool:
+            return self._unscored(self._journal()) == 0
+
+        if not self._wait(drained, DRAIN, workers, None):
+            self._said.problems.append(f"not all was read after {DRAIN:g} s")
+        self._scale(0)
+        for worker in list(self._workers):
+            if not worker.wait(20):
+                self._said.problems.append("a worker did not stop when asked")
+                self._kill(worker)
+            self._over(worker)
+        last = self._start(self._oracle.ends)
+        last.stopping = True
+        if not last.wait(60):
+            self._said.problems.append("the last worker did not come to the end")
+        self._over(last)
+        if last.task.state.exists():
+            found = json.loads(last.task.state.read_text("utf-8"))
+            self._said.hashes = {int(number): hashes for number, hashes in found.items()}
