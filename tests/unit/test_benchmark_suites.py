@@ -298,6 +298,8 @@ def test_range_suites_average_over_files_and_groups_and_count_failed_ones() -> N
     metrics = suite.total([found, missed, quiet, unread])
     assert metrics["event_f1"] == pytest.approx(1 / 3)
     assert (metrics["a_event_f1"], metrics["b_event_f1"]) == (1, 0)
+    # Two anomalies, two alarms, of which the one without an anomaly counts too.
+    assert metrics["event_f1_pooled"] == pytest.approx(2 / 4)
     assert metrics["detection_delay"] == 0
     day = 86_400_000 / (300 * MINUTE)
     assert metrics["false_alarms_per_day"] == pytest.approx(day / 2)
