@@ -28,9 +28,6 @@ def bench(
     model: Annotated[str, typer.Option(help="Of the trainer's models.")] = "dense_autoencoder",
     series: Annotated[int, typer.Option(min=8, help="Univariate series.")] = 1_000_000,
     partitions: Annotated[int, typer.Option(min=1, help="That they lie in.")] = 8,
-    interval: Annotated[
-        float, typer.Option(min=0.001, help="Seconds between two samples of a series.")
-    ] = 60.0,
     every: Annotated[
         str, typer.Option(help="`snapshots.every`.", show_default="the configuration's")
     ] = "",
@@ -46,9 +43,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="stream-detector-bench-") as folder:
         say(f"training a {model}")
         registry = _trained(model, Path(folder))
-        for each in restore(
-            lambda: _load(registry), Size(series, partitions, interval), every, say
-        ):
+        for each in restore(lambda: _load(registry), Size(series, partitions), every, say):
             row = {
                 "suite": suite,
                 "model": model,

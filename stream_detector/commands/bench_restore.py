@@ -20,7 +20,7 @@ import numpy as np
 from stream_detector.adapters.memory import MemoryBroker, MemorySource
 from stream_detector.commands import wiring
 from stream_detector.commands.keeping import keeping, shaping
-from stream_detector.config import DetectorConfig, milliseconds
+from stream_detector.config import DetectorConfig
 from stream_detector.core.engine import Engine
 from stream_detector.core.packing import Copy, pack
 from stream_detector.formats import checkpoint, snapshots
@@ -39,15 +39,14 @@ TOPIC, GROUP, OWNER = "samples", "g", "bench"
 BORN = 64  # series that go through the engine
 RIPE = 300  # minutes of each
 MINUTE = 60_000
-LIVE = 2000  # records a turn while the loop is watched
+LIVE = 4000  # records a turn while the loop is watched
 T0 = 1_764_201_600_000
-ROUNDS = 3  # snapshots of each partition while the loop is watched
+ROUNDS = 2  # snapshots of each partition while the loop is watched
 
 
 class Size(NamedTuple):
     series: int
     partitions: int
-    interval: float  # s between two samples of a series
 
 
 @dataclass(frozen=True)
@@ -90,47 +89,44 @@ def restore(
         say(f"{size.series} series in {size.partitions} partitions: making their snapshots")
         ground = _Ground(config, loaded, size)
         yield Measured("state a series", ground.written / size.series, "bytes")
-        due = size.series / size.interval
-        yield Measured("input that is assumed", due, "samples/s")
-        # Partitions take turns: at any moment they are half an interval old, on average.
-        age = milliseconds(config.snapshots.every) / 1000 / 2
-        count = round(due * age / size.partitions)
-        say(f"{count} records of each partition to replay")
-        ground.append(count)
-        broker = ground.committed(count)
+        broker = ground.committed()
+        say("samples come in until every partition has had a snapshot; then a sudden end")
+        yield from _live(ground, broker)
         with ExitStack() as stack:
             began, busy = time.monotonic(), time.process_time()
-            loop, watch = ground.start(broker, stack)
+            loop, watch, _ = ground.start(broker, stack)
             while not (watch.turns and not watch.turns[-1].restoring):
                 loop.turn()
-            took = time.monotonic() - began
-            outcomes = [each.outcome for turn in watch.turns for each in turn.restored]
-            assert outcomes == ["exact"] * size.partitions, outcomes
-            replayed = sum(turn.replayed for turn in watch.turns)
-            assert replayed == count * size.partitions, replayed
-            yield Measured("load of the model", load, "s")
-            yield Measured("replayed", replayed, "samples")
-            yield Measured("restart", load + took, "s", 20.0)
-            yield Measured("restart, CPU", time.process_time() - busy, "s")
-            say("snapshots beside live samples")
-            yield from _stalls(ground, loop, watch)
+            took, busy = time.monotonic() - began, time.process_time() - busy
+        outcomes = {each.outcome for turn in watch.turns for each in turn.restored}
+        assert outcomes == {"exact"}, outcomes
+        replayed = sum(turn.replayed for turn in watch.turns)
+        assert replayed > 0
+        yield Measured("load of the model", load, "s")
+        yield Measured("replayed", replayed, "samples")
+        yield Measured("restart", load + took, "s", 20.0)
+        yield Measured("restart, CPU", busy, "s")
 
 
-def _stalls(ground: _Ground, loop: Loop, watch: _Watch) -> Iterator[Measured]:
+def _live(ground: _Ground, broker: MemoryBroker) -> Iterator[Measured]:
     """The longest that a snapshot held up the loop, and the longest turn with one under way."""
-    watch.turns.clear()
-    saved = 0
-    while saved < ROUNDS * ground.size.partitions:
-        ground.append_minute(LIVE // ground.size.partitions)
-        loop.turn()
-        saved = sum(len(turn.saved) for turn in watch.turns)
+    with ExitStack() as stack:
+        loop, watch, source = ground.start(broker, stack)
+        saved = dealt = 0
+        while saved < ROUNDS * ground.size.partitions:
+            ground.append(LIVE // ground.size.partitions)
+            loop.turn()
+            saved += len(watch.turns[-1].saved)
+            dealt += sum(watch.turns[-1].outcomes.values())
+        source.crash()
     failed = [each for turn in watch.turns for each in turn.saved if each.outcome != "written"]
     assert not failed, failed
-    copies = [turn.stages["snapshot"] for turn in watch.turns if "snapshot" in turn.stages]
-    whole = [sum(turn.stages.values()) for turn in watch.turns if turn.stages]
+    copies = [turn.stages.get("snapshot", 0.0) for turn in watch.turns]
+    whole = [sum(turn.stages.values()) for turn in watch.turns if turn.outcomes]
+    yield Measured("samples between two snapshots of a partition", dealt / ROUNDS, "samples")
     yield Measured("longest stall by a snapshot", 1000 * max(copies), "ms", 200.0)
-    yield Measured("longest turn meanwhile", 1000 * max(whole), "ms")
-    yield Measured("usual turn meanwhile", 1000 * float(np.median(whole)), "ms")
+    yield Measured("longest turn", 1000 * max(whole), "ms")
+    yield Measured("usual turn", 1000 * float(np.median(whole)), "ms")
 
 
 class _Ground:
@@ -142,7 +138,7 @@ class _Ground:
         self.born = _born(self.plan, model)
         self.each = size.series // size.partitions
         self.broker = MemoryBroker(size.partitions)
-        self.minutes = 0
+        self.sent = 0  # samples of each partition
         self.written = 0
         with ExitStack() as stack:
             store = keeping(config, _source(self.broker), {}, _NoLibrary(), stack).store
@@ -157,33 +153,32 @@ class _Ground:
             self.names.append(name)
             self.written += len(data)
 
-    def _records(self, number: int, count: int, at: int) -> list[bytes]:
-        values = np.random.default_rng((number, self.minutes)).normal(0, 1, count)
-        return [
-            b'{"series":"%d-%d","timestamp":%d,"value":%.4f}' % (number, n, at, value)
-            for n, value in enumerate(values.tolist())
-        ]
-
     def append(self, count: int) -> None:
-        """So many records to each partition, a sample of each series in turn."""
-        for start in range(0, count, self.each):
-            self.append_minute(min(self.each, count - start))
-
-    def append_minute(self, count: int) -> None:
-        """A sample of so many series of each partition."""
-        self.minutes += 1
-        at = T0 + (RIPE + self.minutes) * MINUTE
-        columns = [self._records(number, count, at) for number in range(self.size.partitions)]
+        """The next samples of each partition: of each series in turn, once a minute."""
+        columns = [self._records(number, count) for number in range(self.size.partitions)]
+        self.sent += count
         # Without keys the broker takes the partitions in turn.
-        entries = ((None, value, at) for row in zip(*columns, strict=True) for value in row)
-        self.broker.append_many(TOPIC, entries)
+        self.broker.append_many(
+            TOPIC, (entry for row in zip(*columns, strict=True) for entry in row)
+        )
 
-    def committed(self, count: int) -> MemoryBroker:
+    def _records(self, number: int, count: int) -> list[tuple[None, bytes, int]]:
+        values = np.random.default_rng((number, self.sent)).normal(0, 1, count)
+        found = []
+        for place, value in enumerate(values.tolist(), self.sent):
+            minute, row = divmod(place, self.each)
+            at = T0 + (RIPE + minute) * MINUTE
+            body = b'{"series":"%d-%d","timestamp":%d,"value":%.4f}' % (number, row, at, value)
+            found.append((None, body, at))
+        return found
+
+    def committed(self) -> MemoryBroker:
+        """The log, as if all state had come from records below its first."""
         source = _source(self.broker)
         source.poll(0.0, 1)
         said = {
             Partition(TOPIC, number): Position(
-                count,
+                0,
                 checkpoint.encode(
                     checkpoint.Checkpoint(
                         replay_from=0,
@@ -200,14 +195,14 @@ class _Ground:
         source.close()
         return self.broker
 
-    def start(self, broker: MemoryBroker, stack: ExitStack) -> tuple[Loop, _Watch]:
+    def start(self, broker: MemoryBroker, stack: ExitStack) -> tuple[Loop, _Watch, MemorySource]:
         watch = _Watch()
         source = _source(broker)
         kept = keeping(self.config, source, {TOPIC: self.size.partitions}, _NoLibrary(), stack)
         loop = wiring.loop(
             self.plan, {GROUP: self.model}, source, _NoSink(), telemetry=watch, keeping=kept
         )
-        return loop, watch
+        return loop, watch, source
 
 
 class _NoLibrary:

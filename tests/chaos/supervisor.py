@@ -443,7 +443,7 @@ class Supervisor:
             self._over(worker)
         last = self._start(self._oracle.ends)
         last.stopping = True
-        if not last.wait(60):
+        if not last.wait(DRAIN):
             self._said.problems.append("the last worker did not come to the end")
         self._over(last)
         if last.task.state.exists():
