@@ -55,7 +55,7 @@ class Consumer:
         return {0, 1}
 
     def commit_async(self, offsets: Any, callback: Callable[..., None]) -> None:
-        assert callback
+        assert callable(callback)
         self.sent |= offsets
 
 
