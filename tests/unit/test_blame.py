@@ -67,7 +67,7 @@ def test_what_an_episode_is_about_does_not_become_usual_however_long_it_is() -> 
 
 
 def test_where_nothing_exceeds_the_usual_the_shares_are_those_of_the_score() -> None:
-    given = np.tile([[3.0, 2.0, 1.0]], (LONG, 1))
+    given = np.tile([[0.3, 0.2, 0.1]], (LONG, 1))
     given[-1] *= 0.5
     found = blame(engine(), given)
     np.testing.assert_allclose(found[-1], np.array([9.0, 4.0, 1.0]) / 14, rtol=1e-5)
@@ -85,7 +85,7 @@ def test_another_model_learns_anew_what_is_usual() -> None:
 @pytest.mark.parametrize("rows", [60 + BLOCK - 2, 60 + BLOCK - 1])
 def test_usual_parts_are_learnt_after_whole_blocks(rows: int) -> None:
     made = engine()
-    blame(made, np.tile([[3.0, 2.0, 1.0]], (rows, 1)))
+    blame(made, np.tile([[0.3, 0.2, 0.1]], (rows, 1)))
     slab = made._slabs["g", Partition("t", 0)]  # the state itself is the subject
     assert slab.blame_count[0, 0] == (rows - 59) % BLOCK
     assert slab.blame_known[0, 0] == (rows - 59) // BLOCK * BLOCK

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 RECENT, SPREAD = 8, 20
 """Newest steps of the recent mean and of the spread."""
-MOVEMENT = 5
-"""Steps after which a movement is another one."""
 DEFLATION = 4.0
 """A feature whose means of 8 steps vary as much as its values drifts, so that training has not seen
 
@@ -45,7 +43,7 @@ class Hotelling(Family):
 
     names: ClassVar[tuple[str, ...]] = ("t2_movement", "t2_spread", "t2_level", "t2_recent")
     widths: ClassVar[Mapping[str, int]] = {
-        "t2_movement": MOVEMENT, "t2_spread": SPREAD, "t2_level": WINDOW, "t2_recent": RECENT,
+        "t2_movement": WINDOW, "t2_spread": SPREAD, "t2_level": WINDOW, "t2_recent": RECENT,
     }  # fmt: skip
 
     def __init__(self, columns: Sequence[str], features: int) -> None:
@@ -66,16 +64,17 @@ class Hotelling(Family):
         steps = x.shape[1]  # as one row a window: wide rows are quicker to go through
         z = x.flatten(1) - self.mean.expand(steps, -1).flatten()
         z = z.div_(self.width.expand(steps, -1).flatten()).clamp_(-self.cut, self.cut).view_as(x)
+        level = z.mean(dim=1)
         found: list[Tensor] = []
         for column, place in enumerate(self.places):
             if place == 0:
-                part = z[:, -1] - z.mean(dim=1)
+                part = z[:, -1] - level
             elif place == 1:
                 newest = z[:, -self.spread :]
                 centred = newest - newest.mean(dim=1, keepdim=True)
                 part = (centred.square_().mean(dim=1).sqrt() + self.soft).log()
             elif place == 2:
-                part = z.mean(dim=1)
+                part = level
             else:
                 part = z[:, -self.recent :].mean(dim=1)
             found.append(part - self.middle[column])
