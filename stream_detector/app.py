@@ -208,6 +208,8 @@ class Loop:
         seconds = self._scoring() - before
         lap("engine")
         lap.move("engine", "score", seconds)
+        if self._keeper is not None and records:
+            self._keeper.worked(len(records), lap.sum("decode", "assemble", "engine", "score"))
         now = self._clock.monotonic()
         told, ticked = self.ticks.run(records, self._source, self._engine, now)
         result.events += told
@@ -338,6 +340,9 @@ class _Laps:
         now = self._clock.monotonic()
         self.seconds[stage] = now - self._last
         self._last = now
+
+    def sum(self, *stages: str) -> float:
+        return sum(self.seconds[stage] for stage in stages)
 
     def move(self, whole: str, part: str, seconds: float) -> None:
         self.seconds[whole] -= seconds

@@ -11,7 +11,8 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from stream_detector.core.packing import pack
+from stream_detector.core.cadence import Cadence
+from stream_detector.core.packing import Spare, pack
 from stream_detector.formats import checkpoint, snapshots
 from stream_detector.formats.snapshots import GroupState, Snapshot
 from stream_detector.ports import Position, Restored, Saved, SnapshotError
@@ -50,6 +51,7 @@ class Keeping:
     writer: Executor | None = None  # writes snapshots; none are taken without
     every: float = 300.0  # s between two snapshots of a partition
     keep: int = 2  # generations
+    target: float = 10.0  # s of replay at most; then snapshots are taken more often
 
 
 @dataclass(slots=True)
@@ -108,6 +110,8 @@ class Keeper:
         self._tracks: dict[Partition, Track] = {}
         self._changed: set[Partition] = set()
         self._under_way: _UnderWay | None = None
+        self._cadence = Cadence(keeping.target)
+        self._spare = Spare()
         self._news = News()
         self.busy = False
         """Records were, or may have been, set aside at the last turn: there are more to read."""
@@ -176,6 +180,10 @@ class Keeper:
             self._tracks[partition].at = offset
         changed, self._changed = self._changed, set()
         return {partition: self._tracks[partition].at for partition in changed}
+
+    def worked(self, records: int, seconds: float) -> None:
+        """So many records took this long from their bytes to their verdicts."""
+        self._cadence.worked(records, seconds)
 
     def save(self) -> None:
         """Take the next snapshot that is due, and see to the one that is being written."""
@@ -266,8 +274,10 @@ class Keeper:
             for partition, track in self._tracks.items()
             if track.due <= now and self._worth(partition)
         ]
-        if due:
-            self._copy(min(due)[1])
+        behind = {p: track.at - track.replay_from for p, track in self._tracks.items()}
+        chosen = min(due)[1] if due else self._cadence.due(behind, now)
+        if chosen is not None:
+            self._copy(chosen)
 
     def _worth(self, partition: Partition) -> bool:
         """Whether a snapshot would spare anybody a replay, or be the first."""
@@ -279,7 +289,7 @@ class Keeper:
         track.due = now + self._keeping.every
         copies = {
             group: (self._engine.version(group), self._engine.layout(group), copied)
-            for group, copied in self._engine.copy(partition).items()
+            for group, copied in self._engine.copy(partition, self._spare).items()
         }
         assert self._keeping.writer is not None  # else nothing is saved
         future = self._keeping.writer.submit(self._write, partition, track.at, copies)
@@ -305,7 +315,9 @@ class Keeper:
         track, partition, offset, began, future = under_way
         problem = future.exception()
         found = future.result() if problem is None else _Written(None, 0, repr(problem))
-        seconds = self._clock.monotonic() - began
+        now = self._clock.monotonic()
+        self._cadence.wrote(began, now)
+        seconds = now - began
         self._news.saved.append(Saved("written" if found.name else "failed", seconds, found.size))
         if found.name is None:
             _log.error("no snapshot of %s[%d]: %s", *partition, found.detail)

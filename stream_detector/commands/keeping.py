@@ -78,6 +78,7 @@ def keeping(
         writer=writer,
         every=milliseconds(config.snapshots.every) / 1000,
         keep=config.snapshots.keep,
+        target=config.restore.target_seconds,
     )
 
 

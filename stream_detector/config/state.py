@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from stream_detector.config.kinds import Count, Duration, Section
+from stream_detector.config.kinds import Count, Duration, Positive, Section
 
 
 class Snapshots(Section, frozen=True, kw_only=True):
@@ -37,3 +37,11 @@ class Restore(Section, frozen=True, kw_only=True):
             "usable snapshot; a state that older ones had shaped is then not quite the same."
         ),
     ] = 100_000
+    target_seconds: Annotated[
+        Positive,
+        Meta(
+            description="Seconds that reading again may take at a restart, all partitions "
+            "together: where many samples come in, snapshots are taken more often than "
+            "`snapshots.every`."
+        ),
+    ] = 10.0

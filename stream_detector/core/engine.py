@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.intake import Job, Piece
+    from stream_detector.core.packing import Spare
     from stream_detector.core.policy import Policy
     from stream_detector.core.slab import Slab
     from stream_detector.core.windows import WindowSet
@@ -95,9 +96,9 @@ class Engine:
         for key in [key for key in self._slabs if key[1] == partition]:
             del self._slabs[key]
 
-    def copy(self, partition: Partition) -> dict[str, Copy]:
-        """Group -> all state of one partition, as it is now."""
-        return {g: copy(slab) for (g, p), slab in self._slabs.items() if p == partition}
+    def copy(self, partition: Partition, spare: Spare | None = None) -> dict[str, Copy]:
+        """Group -> all state of one partition, as it is now; `spare` as in `packing.copy`."""
+        return {g: copy(slab, spare, g) for (g, p), slab in self._slabs.items() if p == partition}
 
     def layout(self, group: str) -> str:
         """What the group's state means, whichever model of its kind serves."""

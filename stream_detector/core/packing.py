@@ -47,12 +47,30 @@ def layout(slab: Slab, features: Sequence[str]) -> str:
     return digest(FORMAT, tuple(features), slab.scales, slab.smoothing, rules, columns)
 
 
-def copy(slab: Slab) -> Copy:
-    """All state of a slab."""
+class Spare:
+    """Memory for copies, used again: most of a copy's time is that of the system's fresh pages."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, str], NDArray[Any]] = {}
+
+    def copy(self, owner: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        kept = self._arrays.get((owner, name))
+        if kept is None or kept.dtype != array.dtype or kept.shape[1:] != array.shape[1:]:
+            kept = None
+        if kept is None or len(kept) < len(array):
+            kept = self._arrays[owner, name] = np.empty_like(array)
+        view = kept[: len(array)]
+        np.copyto(view, array)
+        return view
+
+
+def copy(slab: Slab, spare: Spare | None = None, owner: str = "") -> Copy:
+    """All state of a slab; with `spare` in memory of the owner's last copy, which is lost by it."""
+    spare = spare or Spare()
     rows = len(slab.names)
-    arrays = {name: getattr(slab, name)[:rows].copy() for name in slab.columns if name != "slot"}
-    for place, past in enumerate(slab.pasts()):
-        arrays[f"past-{place}"] = past[:rows].copy()
+    columns = {name: getattr(slab, name) for name in slab.columns if name != "slot"}
+    columns |= {f"past-{place}": past for place, past in enumerate(slab.pasts())}
+    arrays = {name: spare.copy(owner, name, column[:rows]) for name, column in columns.items()}
     learning = np.flatnonzero(slab.slot[:rows] != NOT_LEARNING)
     arrays["learning"] = learning
     arrays["learning-values"] = slab.pool.values[slab.slot[learning]]

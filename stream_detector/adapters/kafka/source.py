@@ -243,7 +243,7 @@ class KafkaSource:
     def _recover(self, error: KafkaError) -> None:
         """Decide where to read on; any other error is raised again."""
         if isinstance(error, NoOffsetForPartitionError):
-            self._begin(error.args[0])
+            self._begin(self._without_commit(error.args[0]))
         elif isinstance(error, OffsetOutOfRangeError):
             for place, offset in self._offsets(error.args[0], "earliest").items():
                 gone = offset - error.args[0][place]
@@ -266,6 +266,14 @@ class KafkaSource:
                 self._consumer.seek(place, position.offset)
         else:
             raise error
+
+    def _without_commit(self, places: Iterable[Any]) -> list[Any]:
+        """The client also names partitions that came while it asked for those of others."""
+        found = {at: self._consumer.committed(at, timeout_ms=CLOSE_MS) for at in places}
+        for place, offset in found.items():
+            if offset is not None:
+                self._consumer.seek(place, offset)
+        return [place for place, offset in found.items() if offset is None]
 
     def _begin(self, places: Iterable[Any]) -> None:
         later = [place for place in places if self._came_later(place)]
