@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SESSION = 2.0  # s
 MAX_POLL = 3.0  # s
 PATIENCE = 12.0  # s until a fault counts as not fired
-DRAIN = 90.0  # s
+DRAIN = 240.0  # s; a busy machine throws members out of their group again and again
 RESTORED = re.compile(r"\[(\d+)\]: state in place \((\w+)\)")
 ENDED_WELL = {0, -signal.SIGKILL, -signal.SIGTERM}  # when asked, or before it could listen
 

@@ -206,17 +206,34 @@ def test_failures_that_last_longer_than_the_delivery_timeout_stop_the_service(
 ) -> None:
     clock = Clock()
     made = begun(clock)
-    Producer.fails = {
-        "init": errors.KafkaConnectionError("no broker"),
-        "offsets": errors.NotCoordinatorError(),
-    }
+    Producer.fails = {"offsets": errors.NotCoordinatorError("moved")}
     assert not made.commit({"offsets": 1}, MEMBER)
     clock.time += 59
-    assert not made.renew()
+    assert made.renew()
+    assert not made.commit({"offsets": 1}, MEMBER)
     clock.time += 2
-    with pytest.raises(SinkError, match=r"nothing was committed for 60 s: .*no broker"):
-        made.renew()
+    assert made.renew()
+    with pytest.raises(SinkError, match=r"nothing was committed for 60 s: .*moved"):
+        made.commit({"offsets": 1}, MEMBER)
     assert len(producers) == 3
+
+
+def test_brokers_that_are_away_for_long_are_waited_for(producers: list[Producer]) -> None:
+    clock = Clock()
+    made = begun(clock)
+    Producer.fails = {"offsets": errors.NotCoordinatorError()}
+    assert not made.commit({"offsets": 1}, MEMBER)
+    Producer.fails = {"init": errors.KafkaConnectionError("no broker")}
+    for _ in range(5):
+        clock.time += 60
+        assert not made.renew()
+    Producer.fails = {"offsets": errors.NotCoordinatorError()}
+    assert made.renew()
+    assert not made.commit({"offsets": 1}, MEMBER)
+    Producer.fails = {}
+    assert made.renew()
+    assert made.commit({"offsets": 1}, MEMBER)
+    assert len(producers) == 8
 
 
 def test_every_option_is_one_that_the_client_knows() -> None:

@@ -127,7 +127,10 @@ class Transactions:
         try:
             self._producer, self._sink = self._connect()
         except (errors.KafkaError, OSError) as error:
-            self._fail(error)
+            if not (isinstance(error, OSError) or heals(error)):
+                raise SinkError(explain(self._kafka, error)) from error
+            log.warning("the brokers will be asked again for a transaction: %s", error)
+            self._failing_since = None  # while nobody answers nothing fails that could be mended
             return False
         self._open, self._covered, self.broken = False, True, False
         return True
@@ -223,10 +226,13 @@ def _close_behind(producer: KafkaProducer) -> None:
     """Close a producer that may take its time, or never come to an end."""
 
     def close() -> None:
-        try:
-            producer.close(timeout=TIMEOUT_MS / 1000)
-        except errors.KafkaError as error:
-            log.info("a producer left behind was not closed cleanly: %s", error)
+        for _ in range(3):  # until what it still wants to send has expired
+            try:
+                producer.close(timeout=TIMEOUT_MS / 1000)
+            except errors.KafkaError as error:
+                log.info("a producer left behind was not closed cleanly: %s", error)
+            else:
+                return
 
     threading.Thread(target=close, name="producer left behind", daemon=True).start()
 
