@@ -307,6 +307,7 @@ def test_an_expert_needs_eight_windows_that_do_not_overlap() -> None:
     names = ["t2_level", "t2_recent", "innovation"]
     assert experts.too_few(names, 8 * 60) == {}
     assert experts.too_few(names, 240) == {"t2_level": 4.0}
+    assert experts.too_few([*names, "t2_movement"], 240) == {"t2_level": 4.0, "t2_movement": 4.0}
     assert experts.too_few(["t2_level", "t2_spread"], 60) == {"t2_level": 1.0}  # one is kept
 
 
