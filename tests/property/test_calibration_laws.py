@@ -62,7 +62,7 @@ def test_the_edge_is_walked_as_if_score_by_score(seed: int, series: int) -> None
     expected = np.empty((series, n))
     for at in range(n):
         expected[:, at] = edge
-        gain = np.maximum(0.004, 30 / (30 + count + at))
+        gain = np.maximum(0.004, 10 / (10 + count + at))
         excess = t[:, at] - edge
         rise = np.where(excess < 8 * 0.5, gain, 0.004)
         edge = edge + np.where(excess > 0, rise, 0) - 0.03 * gain

@@ -27,7 +27,7 @@ TOP_LEVEL = 99.0
 
 GAIN = 0.004
 """By which the edge moves at least, in t, a logarithm of errors: about a week of scores count."""
-YOUNG = 30.0
+YOUNG = 10.0
 """The edge of n scores moves by YOUNG / (YOUNG + n) where that is more."""
 EDGE_WEIGHT, TAIL_WEIGHT = 100, 10
 """Scores, and scores over the edge, that what is usual for other series is worth."""
