@@ -54,7 +54,7 @@ def test_a_service_that_is_killed_in_mid_transaction_says_everything_exactly_onc
 
     with place.service(**settings) as last:
         until(lambda: sum(place.committed().values()) == place.count, "the rest to be read")
-        assert last.value("restores_total", outcome="exact") == 4
+        until(lambda: last.value("restores_total", outcome="exact") == 4, "exact restores")
         assert last.terminate() == 0
         assert "Traceback" not in last.output
     expected = place.replay("all", *place.records().values())

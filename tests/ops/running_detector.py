@@ -57,7 +57,7 @@ def running_detector() -> Iterator[str]:
         source, sink = broker.source(["sensors"], "ops", start="earliest"), broker.sink()
         ends = Ends(source, sink, {"sensors": 4})
         service = threading.Thread(
-            target=serve, args=(config, stop.is_set, lambda _: ends), name="service"
+            target=serve, args=(config, stop.is_set, lambda *_: ends), name="service"
         )
         world = threading.Thread(target=_world, args=(broker, registry, versions, stop))
         service.start()

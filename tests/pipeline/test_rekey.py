@@ -14,7 +14,7 @@ from stream_detector.config import ConfigError, DetectorConfig, parse_yaml
 from stream_detector.core.placement import Placement
 from stream_detector.core.rejections import MisconfiguredError
 from stream_detector.formats.json import JsonDecoder
-from stream_detector.ports import SinkError
+from stream_detector.ports import BEGUN, SinkError
 from stream_detector.records import Partition, Record
 from stream_detector.rekeying import SETTLED, Copied, Copying, Rekeyer, TimeOrder
 from tests.pipeline.loop_case import LETTERS, T0, StillClock, headers, sample
@@ -126,7 +126,7 @@ def test_a_topic_that_the_fields_do_not_fit_is_left_untouched() -> None:
     with pytest.raises(MisconfiguredError, match="missing_field"):
         run(broker, config(limits=limits))
     assert not broker.messages(LETTERS)
-    assert broker.committed(GROUP) == {Partition(OLD, 0): (0, "")}
+    assert broker.committed(GROUP) == {Partition(OLD, 0): (0, BEGUN)}
 
 
 def test_a_copy_that_is_not_acknowledged_is_made_again() -> None:
