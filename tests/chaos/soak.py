@@ -181,9 +181,10 @@ def picture(report: dict[str, Any], path: Path) -> None:
     figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(9, 5), layout="constrained")
     above.plot(minutes, [point["rss"] / 1e6 for point in points])
     above.set_ylabel("resident memory, MB")
-    above.set_ylim(bottom=0)
+    above.set_ylim(0, 1.1e-6 * max(point["rss"] for point in points))
     below.plot(minutes, [point["lag"] for point in points])
     below.set_ylabel("lag, records")
+    below.set_ylim(0, max(10, *(1.1 * point["lag"] for point in points)))
     below.set_xlabel("minutes")
     above.set_title(
         f"{report['rate']:,.0f} samples/s, {report['share']:.0%} of the capacity; "
