@@ -74,7 +74,8 @@ def bench_models(features: int = 1) -> dict[str, float]:
         for name, module in modules.items():
             for _ in range(4):  # the executor profiles the first call and compiles in the next
                 expected[name] = module(*tile)[0]
-            assert expected[name].shape == (TILE, 3)
+            assert expected[name].ndim == 2  # [B, experts]
+            assert len(expected[name]) == TILE
         torch.testing.assert_close(expected[REFERENCE], expected[PLAIN])
         for _ in range(ROUNDS):
             for name, module in modules.items():
