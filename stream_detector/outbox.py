@@ -36,6 +36,8 @@ class Outbox:
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._causes: list[tuple[Partition, int]] = []  # ms, of records whose events are unseen
+        self.sent = 0
+        """Messages so far."""
 
     @property
     def holding(self) -> bool:
@@ -59,12 +61,12 @@ class Outbox:
             self._held.append(_Held(_home(reject.record), message))
         refused = {id(reject.record): reject.record for reject in rejected}
         self._held_bytes += sum(len(record.value or b"") for record in refused.values())
-        causes = {(event.partition, event.offset) for event in events}
+        causes = {(*event.partition, event.offset) for event in events}
         if causes:
             self._causes += [
                 (_home(record), record.timestamp)
                 for record in records
-                if (_home(record), record.offset) in causes and record.timestamp != UNKNOWN_TIME
+                if record[:3] in causes and record.timestamp != UNKNOWN_TIME
             ]
         if not hold or self._held_bytes > HELD_BYTES:
             self.release()
@@ -77,6 +79,7 @@ class Outbox:
         for each in held:
             self._sink.send(each.message)
         self._sink.flush()
+        self.sent += len(held)
 
     def drop(self, partitions: Collection[Partition]) -> None:
         """Whoever owns these now says it all again, from the records that were not committed."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from stream_detector.core.rejections import Breaker, bounded
-from stream_detector.formats.events import dead_letter
 from stream_detector.formats.json import LETTERS_PER_RECORD
 from stream_detector.formats.pieces import pieces
+from stream_detector.outbox import Outbox
 from stream_detector.ports import Position
 from stream_detector.records import UNKNOWN_TIME, Message, Partition
 
@@ -137,8 +137,7 @@ class Rekeyer:
         self._clock = clock
         self._order = TimeOrder(settings.order_wait)
         self._breaker = Breaker(settings.rejected_share, settings.rejected_window)
-        self._held: list[Message] = []
-        self._held_bytes = 0
+        self._outbox = Outbox(sink, settings.topic, settings.dead_letter_topic, clock)
         self._positions: dict[Partition, Position] = {}
         self.copied = Copied()
 
@@ -165,6 +164,7 @@ class Rekeyer:
         order.add(polled.records, now)
         for partition in polled.revoked:
             self._positions.pop(partition, None)
+        self._outbox.drop(polled.revoked)
         records = order.ready(self._source.lag(), float("inf") if polled.finished else now)
         samples, rejected = self._decoder.decode(records)
         usable = {id(sample.record) for sample in samples}
@@ -174,26 +174,22 @@ class Rekeyer:
         for message in self._copies(samples, {id(reject.record) for reject in rejected}):
             self._sink.send(message)
             self.copied.messages += 1
+        # While most of the first records are unusable the configuration may be wrong: no trace.
         letters = bounded(rejected, LETTERS_PER_RECORD)
-        self._held += [dead_letter(reject, settings.dead_letter_topic) for reject in letters]
-        self._held_bytes += sum(_size(reject.record) for reject in letters)
+        self._outbox.publish(records, (), letters, hold=self._breaker.suspicious)
         for record in records:
             partition = Partition(record.topic, record.partition)
             self._positions[partition] = Position(record.offset + 1)
         self.copied.records += len(records)
-        # While most of the first records are unusable the configuration may be wrong: no trace.
-        in_doubt = self._breaker.suspicious and self._held_bytes <= QUEUED_BYTES
-        if in_doubt and polled.records:
+        if self._outbox.holding and polled.records:
             self._sink.flush()
         else:
             self._settle()
         return polled
 
     def _settle(self) -> None:
-        held, self._held, self._held_bytes = self._held, [], 0
-        for message in held:
-            self._sink.send(message)
-        self.copied.dead_letters += len(held)
+        self._outbox.release()
+        self.copied.dead_letters = self._outbox.sent
         self._sink.flush()
         if self._positions:
             self._source.acknowledge(self._positions)

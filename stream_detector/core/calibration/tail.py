@@ -41,8 +41,8 @@ LONGEST = 1000.0
 LEAST_EDGE = 0.25
 """Deviations from the location to the edge: scores that hardly ever change have no tail."""
 _LN10 = float(np.log(10))
-_MOST = 1e6
 _LEAST_RISE = round(GAIN * EDGE_UNIT)
+_MOST = 1e6
 """Size of t beyond which nothing is told apart."""
 
 
