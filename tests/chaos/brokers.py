@@ -8,17 +8,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.errors import RetriableError
 
 from stream_detector import config
 from stream_detector.adapters.kafka import create_topics
-from stream_detector.records import Message
 from tests.kafka.broker import LocalBroker, cluster_id, free_ports
+from tests.kafka.reading import read_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
+    from stream_detector.records import Message
     from tests.chaos.samples import Put
 
 
@@ -143,23 +144,7 @@ class Lane:
 
     def messages(self, topic: str, isolation: str) -> list[Message]:
         """Everything in the topic that is not of a transaction that was given up."""
-        consumer = KafkaConsumer(
-            bootstrap_servers=self.servers,
-            auto_offset_reset="earliest",
-            isolation_level=isolation,
-            fetch_max_wait_ms=50,
-        )
-        try:
-            places = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic)]
-            consumer.assign(places)
-            ends = consumer.end_offsets(places)
-            found = []
-            while any(consumer.position(place) < ends[place] for place in places):
-                for batch in consumer.poll(timeout_ms=100).values():
-                    found += batch
-        finally:
-            consumer.close()
-        return [Message(r.topic, r.key, r.value, tuple(r.headers), r.timestamp) for r in found]
+        return read_all(self.servers, topic, isolation)
 
     def leader(self, topic: str) -> int:
         """Which of the nodes leads the first partition."""

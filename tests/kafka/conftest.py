@@ -18,6 +18,7 @@ from stream_detector.bundle import Registry
 from stream_detector.records import Message
 from tests.kafka.broker import BrokerUnavailableError
 from tests.kafka.broker import broker as any_broker
+from tests.kafka.reading import read_all
 from tests.kafka.service_case import LEARNT, Place
 from tests.unit.trainer_cases import fleet, quick
 from trainer.train import publish, train
@@ -132,23 +133,7 @@ class RealKafka:
         self._producer.flush(30)
 
     def messages(self, topic: str, isolation_level: str = "read_uncommitted") -> list[Message]:
-        consumer = KafkaConsumer(
-            bootstrap_servers=self.servers,
-            auto_offset_reset="earliest",
-            isolation_level=isolation_level,
-        )
-        try:
-            places = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic)]
-            consumer.assign(places)
-            ends = consumer.end_offsets(places)
-            found = []
-            while any(consumer.position(place) < ends[place] for place in places):
-                for batch in consumer.poll(timeout_ms=500).values():
-                    found += batch
-        finally:
-            consumer.close()
-        found.sort(key=lambda r: (r.partition, r.offset))
-        return [Message(r.topic, r.key, r.value, tuple(r.headers), r.timestamp) for r in found]
+        return read_all(self.servers, topic, isolation_level)
 
     def undeliverable(self, topic: str) -> Message:
         return Message(topic, b"k", os.urandom(2_000_000))
