@@ -40,6 +40,10 @@ POLICY = Policy(
 )
 
 
+HALFWAY = 150
+"""Calls of ports after which two generations of snapshots are there, and much is still to come."""
+
+
 class DiedError(BaseException):
     """The process ends here; nothing in the product catches it."""
 
@@ -278,3 +282,11 @@ def state(case: Case) -> list[dict[str, str]]:
 
 def outcomes(case: Case) -> list[str]:
     return [each.outcome for turn in case.telemetry.turns for each in turn.restored]
+
+
+def halfway(**given: Any) -> Fleet:
+    """A worker has died in the middle, with two generations of snapshots committed."""
+    fleet = Fleet()
+    fleet.feed()
+    assert fleet.die(HALFWAY, **given)
+    return fleet
