@@ -14,7 +14,7 @@ from kafka.errors import RetriableError
 from stream_detector import config
 from stream_detector.adapters.kafka import create_topics
 from tests.kafka.broker import LocalBroker, cluster_id, free_ports
-from tests.kafka.reading import read_all
+from tests.kafka.reading import read_all, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -144,6 +144,8 @@ class Lane:
 
     def messages(self, topic: str, isolation: str) -> list[Message]:
         """Everything in the topic that is not of a transaction that was given up."""
+        if isolation == "read_committed":
+            settled(self.servers, topic)
         return read_all(self.servers, topic, isolation)
 
     def leader(self, topic: str) -> int:

@@ -16,10 +16,11 @@ import msgspec
 
 from stream_detector.config import DetectorConfig
 from tests.chaos.brokers import Lane
+from tests.chaos.children import preload
 from tests.chaos.faults import FAULTS
-from tests.chaos.samples import oracle
+from tests.chaos.samples import Told, oracle
 from tests.chaos.schedules import PORTIONS, draw, places
-from tests.chaos.supervisor import Supervisor, Told, preload
+from tests.chaos.supervisor import Supervisor
 from tests.chaos.worker import load
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
-"""What the workers are fed with, and what one worker that nothing happens to makes of it."""
+"""What workers are fed with, what one that nothing happens to makes of it, and what they made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -136,3 +137,20 @@ def oracle(config: DetectorConfig, models: Mapping[str, Model], seed: int, count
     said = Output.of(broker.messages(output.topic), broker.messages(output.dead_letter_topic))
     hashes = {n: loop._engine.digest(Partition(topic, n)) for n in range(PARTITIONS)}
     return Oracle(given, said, hashes)
+
+
+@dataclass
+class Told:
+    """What came of a schedule."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    unfired: list[str] = field(default_factory=list)
+    kills: int = 0
+    crashes: list[str] = field(default_factory=list)  # workers that ended by themselves
+    restores: Counter[str] = field(default_factory=Counter)
+    degraded: int | None = None  # partition that lost its snapshots
+    unscored: int = 0
+    problems: list[str] = field(default_factory=list)
+    output: Output | None = None
+    hashes: dict[int, dict[str, str]] = field(default_factory=dict)
+    seconds: float = 0.0

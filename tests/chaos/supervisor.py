@@ -7,15 +7,11 @@ again.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import re
 import signal
-import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +20,13 @@ import yaml
 from stream_detector.adapters.kafka import committed
 from stream_detector.formats import checkpoint
 from stream_detector.formats.snapshots import offset_of
+from tests.chaos.children import Worker, fork
 from tests.chaos.faults import FAULTS, Order, Orders, tally
-from tests.chaos.samples import PARTITIONS, Output
-from tests.chaos.worker import CONFIG, Task, work
+from tests.chaos.samples import PARTITIONS, Output, Told
+from tests.chaos.worker import CONFIG, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
     from tests.chaos.brokers import Lane
@@ -43,57 +39,6 @@ PATIENCE = 12.0  # s until a fault counts as not fired
 DRAIN = 240.0  # s; a busy machine throws members out of their group again and again
 RESTORED = re.compile(r"\[(\d+)\]: state in place \((\w+)\)")
 ENDED_WELL = {0, -signal.SIGKILL, -signal.SIGTERM}  # when asked, or before it could listen
-
-_forks = multiprocessing.get_context("forkserver")
-_processes = threading.Lock()
-"""multiprocessing looks at all children whenever one is started: one thread at a time."""
-
-
-def preload(*, torch: bool) -> None:
-    """What workers have imported when they are forked; before the first of them."""
-    _forks.set_forkserver_preload(["tests.chaos.worker", *(["torch"] if torch else [])])
-
-
-@dataclass
-class Worker:
-    task: Task
-    process: ForkServerProcess
-    orders: Orders
-    stopping: bool = False
-    code: int | None = None
-
-    def ended(self) -> bool:
-        if self.code is None:
-            with _processes:
-                self.code = self.process.exitcode
-        return self.code is not None
-
-    def signal(self, number: int) -> None:
-        if not self.ended():
-            os.kill(self.process.pid or 0, number)
-
-    def wait(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not self.ended() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return self.ended()
-
-
-@dataclass
-class Told:
-    """What came of a schedule."""
-
-    faults: Counter[str] = field(default_factory=Counter)
-    unfired: list[str] = field(default_factory=list)
-    kills: int = 0
-    crashes: list[str] = field(default_factory=list)  # workers that ended by themselves
-    restores: Counter[str] = field(default_factory=Counter)
-    degraded: int | None = None  # partition that lost its snapshots
-    unscored: int = 0
-    problems: list[str] = field(default_factory=list)
-    output: Output | None = None
-    hashes: dict[int, dict[str, str]] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 class Supervisor:
@@ -200,10 +145,7 @@ class Supervisor:
         orders = Orders(task.orders)
         if order is not None:
             orders.give(order)
-        process = _forks.Process(target=work, args=(task,))
-        with _processes:
-            process.start()
-        worker = Worker(task, process, orders)
+        worker = fork(task, orders)
         self._workers.append(worker)
         return worker
 

@@ -11,9 +11,8 @@ import pytest
 
 from tests.chaos.campaign import Campaign, judge
 from tests.chaos.faults import FAULTS, KILLS
-from tests.chaos.samples import Oracle, Output
+from tests.chaos.samples import Oracle, Output, Told
 from tests.chaos.schedules import STEPS, draw, places
-from tests.chaos.supervisor import Told
 from tests.kafka.broker import BrokerUnavailableError
 
 if TYPE_CHECKING:

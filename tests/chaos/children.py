@@ -1,0 +1,59 @@
+"""Workers as child processes, forked from one that has imported all they need."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.chaos.worker import work
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
+
+    from tests.chaos.faults import Orders
+    from tests.chaos.worker import Task
+
+_forks = multiprocessing.get_context("forkserver")
+_processes = threading.Lock()
+"""multiprocessing looks at all children whenever one is started: one thread at a time."""
+
+
+def preload(*, torch: bool) -> None:
+    """What workers have imported when they are forked; before the first of them."""
+    _forks.set_forkserver_preload(["tests.chaos.worker", *(["torch"] if torch else [])])
+
+
+@dataclass
+class Worker:
+    task: Task
+    process: ForkServerProcess
+    orders: Orders
+    stopping: bool = False
+    code: int | None = None
+
+    def ended(self) -> bool:
+        if self.code is None:
+            with _processes:
+                self.code = self.process.exitcode
+        return self.code is not None
+
+    def signal(self, number: int) -> None:
+        if not self.ended():
+            os.kill(self.process.pid or 0, number)
+
+    def wait(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self.ended() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.ended()
+
+
+def fork(task: Task, orders: Orders) -> Worker:
+    process = _forks.Process(target=work, args=(task,))
+    with _processes:
+        process.start()
+    return Worker(task, process, orders)
