@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from stream_detector.ports import Scorer
     from trainer.config import Calibration, ExpertRule
-    from trainer.preprocess import Run, Scaling
     from trainer.reading.rows import Series
+    from trainer.runs import Run
+    from trainer.scaling import Scaling
 
 Shape = Literal["linear", "log", "ratio"]
 Transform = Literal["log", "log1p", "identity"]

@@ -1,8 +1,8 @@
 """Fit one model to the normalised windows of one scale. Reads from top to bottom.
 
-Windows come cut on demand from `preprocess`; what leaves is the model with the weights of its best
-validation error, on the CPU. Under torchrun several processes share each batch and leave with the
-same weights.
+Windows come cut on demand; what leaves is the model with the weights of its best validation
+error, on the CPU. Under torchrun several processes share each batch and leave with the same
+weights.
 """
 
 from __future__ import annotations

@@ -30,17 +30,11 @@ from trainer.config import ExpertRule, TrainerConfig
 from trainer.data import DataError
 from trainer.fit import drawn, fit
 from trainer.models.base import ClosedForm
-from trainer.preprocess import (
-    Parts,
-    Scaling,
-    fit_scaling,
-    normalised_windows,
-    split,
-    stream_windows,
-    whole,
-)
+from trainer.preprocess import normalised_windows, stream_windows
 from trainer.reading.derived import derived
 from trainer.reading.rows import read
+from trainer.runs import Parts, split, whole
+from trainer.scaling import Scaling, fit_scaling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,8 +43,8 @@ if TYPE_CHECKING:
     from trainer.choice.scales import Choice
     from trainer.fit import Fitted, OnPass
     from trainer.models.base import WindowModel
-    from trainer.preprocess import Run
     from trainer.reading.rows import Series, SeriesSet
+    from trainer.runs import Run
     from trainer.windows import WindowSource
 
 GOLDEN_SOURCE = 4000

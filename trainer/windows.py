@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config import Local
-    from trainer.preprocess import Run, Scaling
+    from trainer.runs import Run
+    from trainer.scaling import Scaling
 
 
 def step_means(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from stream_detector.bundle import Levels, Tail
+    from stream_detector.manifest import Levels, Tail
 
 Rule = Literal["sum", "max", "l2"]
 

@@ -19,8 +19,8 @@ from stream_detector.core.clock import NEVER
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream_detector.bundle import Transform
     from stream_detector.core.segments import Segments
+    from stream_detector.manifest import Transform
 
 
 class Buckets(NamedTuple):

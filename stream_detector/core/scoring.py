@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.bundle import Expert
     from stream_detector.core.serving import Serving
     from stream_detector.core.slab import Slab
     from stream_detector.core.windows import WindowSet
+    from stream_detector.manifest import Expert
 
 
 class Scored(NamedTuple):

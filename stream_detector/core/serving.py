@@ -25,8 +25,8 @@ from stream_detector.core.transforms import Transforms
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream_detector.bundle import Expert, Threshold
     from stream_detector.core.policy import Policy
+    from stream_detector.manifest import Expert, Threshold
     from stream_detector.ports import Model, Scorer
 
 PRIOR = 1000

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.bundle import Transform
+    from stream_detector.manifest import Transform
 
 LIMIT = 1e150
 """Inputs are cut here, so that no difference or sum of some overflows."""

@@ -16,7 +16,8 @@ from stream_detector.core.resample import Buckets, resample
 from stream_detector.core.segments import Segments
 from stream_detector.core.transforms import transformed
 from tests.fakes import NumpyScorer, batch, cut, model
-from trainer.preprocess import Run, stream_windows
+from trainer.preprocess import stream_windows
+from trainer.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,16 +9,10 @@ from stream_detector.bundle import WINDOW
 from tests.unit.trainer_cases import series
 from trainer.config import Split
 from trainer.data import SeriesData
-from trainer.preprocess import (
-    Parts,
-    Run,
-    Scaling,
-    fit_scaling,
-    normalised_windows,
-    split,
-    stream_windows,
-)
+from trainer.preprocess import normalised_windows, stream_windows
 from trainer.reading.rows import read
+from trainer.runs import Parts, Run, split
+from trainer.scaling import Scaling, fit_scaling
 
 
 @st.composite

@@ -9,6 +9,7 @@ import ast
 import statistics
 import sys
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ FOR_ADAPTERS = (
     "stream_detector.records",
     "stream_detector.ports",
     "stream_detector.bundle",
+    "stream_detector.manifest",
     "stream_detector.config",
     "stream_detector.formats",
 )
@@ -101,13 +103,16 @@ FILES = {
 }
 
 
-def imports(module: str, source: str) -> list[Import]:
-    """What a module imports when it runs, as full names of modules (or of names in them)."""
+def imports(module: str, source: str, *, typing: bool = False) -> list[Import]:
+    """What a module imports when it runs, as full names of modules (or of names in them);
+
+    `typing`: and what it names in its types alone.
+    """
     found: list[Import] = []
 
     def walk(node: ast.AST, *, lazily: bool) -> None:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and _typing_only(child.test):
+            if not typing and isinstance(child, ast.If) and _typing_only(child.test):
                 for other in child.orelse:
                     walk(ast.Module([other], []), lazily=lazily)
                 continue
@@ -239,14 +244,43 @@ def test_the_trainer_sees_only_the_shared_parts_of_the_detector() -> None:
     assert not broken, listed(broken)
 
 
+def home(name: str) -> str:
+    """The module of ours that a name is, or lies in; else nothing."""
+    while name and name not in FILES:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def circle(uses: dict[str, set[str]]) -> list[str]:
+    """Modules that lead back to the first of them; none where there is no such way."""
+    try:
+        TopologicalSorter(uses).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_need_each_other_not_even_for_their_types() -> None:
+    uses = {
+        name: {home(each.name) for each in imports(name, path.read_text("utf-8"), typing=True)}
+        - {"", name}
+        for name, path in FILES.items()
+    }
+    found = circle(uses)
+    assert not found, " <- ".join(found)
+
+
+def test_a_circle_of_modules_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
+
+
 def eager_reach(start: str) -> set[str]:
     """Our modules that importing `start` loads at once; packages above them included."""
     seen: set[str] = set()
     waiting = [start]
     while waiting:
-        name = waiting.pop()
-        while name and name not in FILES:  # a name within a module
-            name = name.rpartition(".")[0]
+        name = home(waiting.pop())
         if not name or name in seen:
             continue
         seen.add(name)

@@ -15,7 +15,8 @@ from trainer.calibrate import RunScores, calibrate, experts_of, score_runs, smoo
 from trainer.config import Calibration, ExpertRule, Split
 from trainer.config.threshold import ThresholdChoice
 from trainer.data import DataError
-from trainer.preprocess import fit_scaling, split
+from trainer.runs import split
+from trainer.scaling import fit_scaling
 from trainer.score_memory import usual_scores
 
 if TYPE_CHECKING:

@@ -22,7 +22,9 @@ from trainer.experts.nearest import Nearest
 from trainer.export import Exported, Scripted
 from trainer.models.base import WindowModel
 from trainer.models.views import ENERGIES, Views, energies
-from trainer.preprocess import Run, fit_scaling, normalised_windows, stream_windows
+from trainer.preprocess import normalised_windows, stream_windows
+from trainer.runs import Run
+from trainer.scaling import fit_scaling
 from trainer.train import publish, train
 
 if TYPE_CHECKING:

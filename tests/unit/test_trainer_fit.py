@@ -29,7 +29,9 @@ from trainer.data import DataError, Dataset
 from trainer.export import Exported, Scripted
 from trainer.fit import fit
 from trainer.models.base import WindowModel
-from trainer.preprocess import Run, fit_scaling, normalised_windows, split, stream_windows
+from trainer.preprocess import normalised_windows, stream_windows
+from trainer.runs import Run, split
+from trainer.scaling import fit_scaling
 from trainer.train import Trained, publish, train
 
 if TYPE_CHECKING:

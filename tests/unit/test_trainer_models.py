@@ -22,7 +22,9 @@ from trainer.export import Exported, Scripted, script
 from trainer.fit import Fitted, fit
 from trainer.models.base import WindowModel
 from trainer.models.despike import Despike
-from trainer.preprocess import fit_scaling, normalised_windows, split
+from trainer.preprocess import normalised_windows
+from trainer.runs import split
+from trainer.scaling import fit_scaling
 from trainer.train import publish, train
 
 if TYPE_CHECKING:

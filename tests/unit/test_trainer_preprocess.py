@@ -5,18 +5,13 @@ import pytest
 
 from stream_detector.core.robust import median_and_spread
 from tests.unit.trainer_cases import fleet, series, wave
-from trainer import preprocess
+from trainer import scaling
 from trainer.config import Split
-from trainer.preprocess import (
-    LEARN,
-    center_and_scale,
-    fit_scaling,
-    normalised_windows,
-    split,
-    stream_windows,
-)
+from trainer.preprocess import normalised_windows, stream_windows
 from trainer.reading import rows
 from trainer.reading.rows import read
+from trainer.runs import split
+from trainer.scaling import LEARN, center_and_scale, fit_scaling
 
 
 @pytest.mark.parametrize("kind", ["minmax", "standard", "robust"])
@@ -111,7 +106,7 @@ def test_robust_scaling_of_very_many_samples_is_that_of_a_draw_from_all_of_them(
 ) -> None:
     values = np.random.default_rng(0).permutation(np.arange(1e5))[:, None]
     exact = center_and_scale(values, "robust")
-    monkeypatch.setattr(preprocess, "QUANTILE_VALUES", 10_000)
+    monkeypatch.setattr(scaling, "QUANTILE_VALUES", 10_000)
     first, again = (center_and_scale(values, "robust") for _ in range(2))
     for found, whole, same in zip(first, exact, again, strict=True):
         assert found.item() == pytest.approx(whole.item(), rel=0.03)

@@ -15,7 +15,8 @@ from trainer.calibrate import RunScores, calibrate, experts_of
 from trainer.config import Calibration, ExpertRule, Split, TrainerConfig
 from trainer.config.threshold import ScoreRule, ThresholdChoice, Vote
 from trainer.data import DataError
-from trainer.preprocess import fit_scaling, split
+from trainer.runs import split
+from trainer.scaling import fit_scaling
 from trainer.scored import About, Scored
 from trainer.thresholds import SeriesScores, choose, settled
 from trainer.thresholds.extremes import LEAST_PEAKS, cluster_peaks, generalised_pareto, tail_of

@@ -11,7 +11,7 @@ from trainer.calibrate import at_scale
 from trainer.choice.repetition import repeats
 from trainer.choice.scales import Choice, choose, largest
 from trainer.config import ExpertRule
-from trainer.preprocess import split
+from trainer.runs import split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

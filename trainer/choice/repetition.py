@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.preprocess import fit_scaling, normalised_windows, split
+from trainer.preprocess import normalised_windows
+from trainer.runs import split
+from trainer.scaling import fit_scaling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.bundle import WINDOW
-from trainer.preprocess import split
 from trainer.reading.rows import read
+from trainer.runs import split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stream_detector.bundle import Expert
     from stream_detector.core.episode import Episode, Now, Window
     from stream_detector.core.policy import Policy
     from stream_detector.core.slab import Slab
+    from stream_detector.manifest import Expert
 
 LARGEST = 700.0
 """exp of more overflows."""

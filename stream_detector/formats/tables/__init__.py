@@ -21,11 +21,12 @@ import numpy as np
 
 from stream_detector.formats.tables.arrays import read_npy, read_npz
 from stream_detector.formats.tables.delimited import read_delimited
+from stream_detector.formats.tables.errors import TableError
 from stream_detector.formats.tables.layout import Wanted
 from stream_detector.formats.tables.ndjson import read_ndjson
 from stream_detector.formats.tables.parquet import read_parquet
 from stream_detector.formats.tables.paths import DELIMITED, NDJSON, data_files
-from stream_detector.formats.tables.table import Table, TableError, regroup
+from stream_detector.formats.tables.table import Table, regroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

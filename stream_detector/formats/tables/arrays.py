@@ -15,9 +15,10 @@ from zipfile import ZipFile
 import numpy as np
 
 from stream_detector.formats.tables.cells import Times
+from stream_detector.formats.tables.errors import BadCellError, TableError
 from stream_detector.formats.tables.layout import Builder, Wanted, choose
 from stream_detector.formats.tables.npy import ArrayStream
-from stream_detector.formats.tables.table import BLOCK_ROWS, BadCellError, TableError
+from stream_detector.formats.tables.table import BLOCK_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from stream_detector.formats.tables.table import BadCellError
+from stream_detector.formats.tables.errors import BadCellError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.formats.tables.cells import Times, floats, is_missing, is_number
+from stream_detector.formats.tables.errors import BadCellError, TableError
 from stream_detector.formats.tables.layout import Builder, Layout, Wanted, choose
-from stream_detector.formats.tables.table import BLOCK_ROWS, PEEK_ROWS, BadCellError, TableError
+from stream_detector.formats.tables.table import BLOCK_ROWS, PEEK_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
-from stream_detector.formats.tables.table import TableError
+from stream_detector.formats.tables.errors import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_detector.formats.tables.table import Table, TableError
+from stream_detector.formats.tables.errors import TableError
+from stream_detector.formats.tables.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from stream_detector.formats.tables.cells import Times
+from stream_detector.formats.tables.errors import TableError
 from stream_detector.formats.tables.layout import (
     Builder,
     Indices,
@@ -21,7 +22,7 @@ from stream_detector.formats.tables.layout import (
     choose,
     usual_roles,
 )
-from stream_detector.formats.tables.table import BLOCK_ROWS, PEEK_ROWS, TableError
+from stream_detector.formats.tables.table import BLOCK_ROWS, PEEK_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

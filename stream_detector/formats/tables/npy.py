@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from stream_detector.formats.tables.table import TableError
+from stream_detector.formats.tables.errors import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stream_detector.formats.tables.cells import Times
+from stream_detector.formats.tables.errors import BadCellError, TableError
 from stream_detector.formats.tables.layout import Builder, Layout, Wanted, choose
-from stream_detector.formats.tables.table import BLOCK_ROWS, BadCellError, TableError
+from stream_detector.formats.tables.table import BLOCK_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,8 +7,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from stream_detector.formats.tables.delimited import headless_names, sniff, split_lines
+from stream_detector.formats.tables.errors import TableError
 from stream_detector.formats.tables.files import ZIP, DataFile, members
-from stream_detector.formats.tables.table import TableError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,6 +16,7 @@ from stream_detector.formats.tables.delimited import (
     sniff,
     split_lines,
 )
+from stream_detector.formats.tables.errors import TableError
 from stream_detector.formats.tables.files import DataFile
 from stream_detector.formats.tables.lines import LineSplitter
 from stream_detector.formats.tables.ndjson import numeric_names
@@ -27,7 +28,7 @@ from stream_detector.formats.tables.samples import (
     first_row_layout,
     table_samples,
 )
-from stream_detector.formats.tables.table import PEEK_ROWS, TableError
+from stream_detector.formats.tables.table import PEEK_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

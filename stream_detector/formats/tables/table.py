@@ -1,4 +1,4 @@
-"""What every reader of files hands out: Table and TableError, and how blocks become chunks.
+"""What every reader of files hands out: Table, and how blocks become chunks.
 
 No file is opened here.
 """
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from stream_detector.formats.tables.files import DataFile
 
 BLOCK_ROWS = 4096
 """Rows that are converted at once: cells as Python objects never exist for more than these."""
@@ -41,36 +39,6 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.series)
-
-
-class TableError(Exception):
-    """A file that cannot be read; one line that names file, row, column and remedy."""
-
-    def __init__(
-        self,
-        source: DataFile | Path | str,
-        problem: str,
-        *,
-        row: int | None = None,
-        column: str | None = None,
-    ) -> None:
-        self.source = source
-        self.row = row  # from 0, as in Table.first_row
-        self.column = column
-        place = str(source)
-        if row is not None:
-            place += f", data row {row + 1}"
-        if column is not None:
-            place += f", column {column!r}"
-        super().__init__(f"{place}: {problem}")
-
-
-class BadCellError(ValueError):
-    """A cell of a column that cannot be converted; `index` counts within the cells given."""
-
-    def __init__(self, index: int, problem: str) -> None:
-        self.index = index
-        super().__init__(problem)
 
 
 def regroup(blocks: Iterable[Table], rows: int) -> Iterator[Table]:
