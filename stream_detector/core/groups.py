@@ -56,6 +56,8 @@ class Groups:
         self._features: dict[str, tuple[str, ...]] = {}
         self._pick: dict[str, Callable[[Mapping[str, float | None]], Any]] = {}
         self._known: dict[str, str | None] = {}
+        # Most have one model for all: nothing to look up, and no names to remember.
+        self._all = routes[0][0] if routes and routes[0][1] == "*" else None
 
     def features(self, group: str, names: Sequence[str]) -> None:
         """The features of a group's model, in its order."""
@@ -63,6 +65,8 @@ class Groups:
         self._pick[group] = itemgetter(*names)
 
     def of(self, series: str) -> str | None:
+        if self._all is not None:
+            return self._all
         try:
             return self._known[series]
         except KeyError:
