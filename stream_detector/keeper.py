@@ -74,7 +74,7 @@ class _UnderWay(NamedTuple):
     partition: Partition
     offset: int
     began: float
-    future: Future[_Written]
+    future: Future[_Written] | Future[None]  # None: there is room for the copy now
 
 
 class Keeper:
@@ -190,11 +190,10 @@ class Keeper:
         if self._keeping.store is None or self._keeping.writer is None:
             return
         if self._under_way is not None and self._under_way.future.done():
-            self._written(self._under_way)
-            self._under_way = None
+            self._go_on(self._under_way)
         if self._under_way is None:
             self._prune()
-            self._copy_next()
+            self._begin_snapshot()
 
     def leave(self) -> None:
         """Take last snapshots, those first that spare the longest replay, while there is time.
@@ -206,18 +205,16 @@ class Keeper:
         deadline = self._clock.monotonic() + LEAVE_S
         behind = {p: track.at - track.replay_from for p, track in self._tracks.items()}
         for partition in [None, *sorted(self._tracks, key=lambda p: behind[p], reverse=True)]:
-            if self._under_way is None and partition is not None and self._worth(partition):
+            if partition is not None and self._worth(partition):
                 self._copy(partition)
-            if self._under_way is None:
-                continue
-            left = deadline - self._clock.monotonic()
-            try:
-                self._under_way.future.exception(max(0.0, left))
-            except TimeoutError:
-                _log.warning("stopping without a last snapshot of every partition")
-                return
-            self._written(self._under_way)
-            self._under_way = None
+            while self._under_way is not None:
+                left = deadline - self._clock.monotonic()
+                try:
+                    self._under_way.future.exception(max(0.0, left))
+                except TimeoutError:
+                    _log.warning("stopping without a last snapshot of every partition")
+                    return
+                self._go_on(self._under_way)
 
     def news(self) -> News:
         news, self._news = self._news, News()
@@ -267,7 +264,8 @@ class Keeper:
         if len(position.metadata) > checkpoint.CROWDED or len(self._ticks.of(partition)) > MANY:
             track.due = 0.0
 
-    def _copy_next(self) -> None:
+    def _begin_snapshot(self) -> None:
+        """Of the partition whose turn it is, if any; room for its copy comes first."""
         now = self._clock.monotonic()
         due = [
             (track.due, partition)
@@ -276,8 +274,19 @@ class Keeper:
         ]
         behind = {p: track.at - track.replay_from for p, track in self._tracks.items()}
         chosen = min(due)[1] if due else self._cadence.due(behind, now)
-        if chosen is not None:
+        if chosen is None:
+            return
+        size = self._engine.size(chosen)
+        if self._spare.has(size):
             self._copy(chosen)
+            return
+        track = self._tracks[chosen]
+        track.due = now + self._keeping.every
+        assert self._keeping.writer is not None  # else nothing is saved
+        future = self._keeping.writer.submit(self._spare.make, size)
+        self._under_way = _UnderWay(track, chosen, track.at, now, future)
+        if future.done():  # there is little to copy
+            self._go_on(self._under_way)
 
     def _worth(self, partition: Partition) -> bool:
         """Whether a snapshot would spare anybody a replay, or be the first."""
@@ -305,16 +314,25 @@ class Keeper:
             for group, (version, layout, copied) in copies.items()
         }
         try:
-            name, data = snapshots.encode(Snapshot(self._keeping.cfg, groups), offset)
-            self._keeping.store.write(partition, name, data)
+            name, parts = snapshots.encode(Snapshot(self._keeping.cfg, groups), offset)
+            self._keeping.store.write(partition, name, parts)
         except (SnapshotError, MemoryError) as error:
             return _Written(None, 0, str(error) or "not enough memory")
-        return _Written(name, len(data), "")
+        return _Written(name, sum(map(len, parts)), "")
 
-    def _written(self, under_way: _UnderWay) -> None:
-        track, partition, offset, began, future = under_way
-        problem = future.exception()
-        found = future.result() if problem is None else _Written(None, 0, repr(problem))
+    def _go_on(self, under_way: _UnderWay) -> None:
+        """With a snapshot of which another thread has done its part."""
+        self._under_way = None
+        problem = under_way.future.exception()
+        if problem is not None:
+            self._written(under_way, _Written(None, 0, repr(problem)))
+        elif (found := under_way.future.result()) is not None:
+            self._written(under_way, found)
+        elif self._tracks.get(under_way.partition) is under_way.track:
+            self._copy(under_way.partition)
+
+    def _written(self, under_way: _UnderWay, found: _Written) -> None:
+        track, partition, offset, began, _ = under_way
         now = self._clock.monotonic()
         self._cadence.wrote(began, now)
         seconds = now - began

@@ -188,8 +188,11 @@ class SnapshotError(Exception):
 class SnapshotStore(Protocol):
     """Immutable files of each partition. Called from several threads."""
 
-    def write(self, partition: Partition, name: str, data: bytes) -> None:
-        """The file appears whole, and is durable when this returns. Raises SnapshotError."""
+    def write(self, partition: Partition, name: str, parts: Sequence[bytes | memoryview]) -> None:
+        """The file, all parts one after another, appears whole, and is durable on return.
+
+        Raises SnapshotError.
+        """
 
     def read(self, partition: Partition, name: str) -> bytes | Unusable:
         """The file as it was written, or `missing` or `unreadable`; nothing is checked."""

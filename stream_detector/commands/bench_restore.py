@@ -91,8 +91,9 @@ def restore(
         yield Measured("state a series", ground.written / size.series, "bytes")
         broker = ground.committed()
         say("samples come in until every partition has had a snapshot; then a sudden end")
-        yield from _live(ground, broker)
-        with ExitStack() as stack:
+        with wiring.settled():
+            yield from _live(ground, broker)
+        with wiring.settled(), ExitStack() as stack:
             began, busy = time.monotonic(), time.process_time()
             loop, watch, _ = ground.start(broker, stack)
             while not (watch.turns and not watch.turns[-1].restoring):
@@ -109,24 +110,35 @@ def restore(
 
 
 def _live(ground: _Ground, broker: MemoryBroker) -> Iterator[Measured]:
-    """The longest that a snapshot held up the loop, and the longest turn with one under way."""
+    """The longest that a snapshot held up the loop, and turns with one under way and without."""
+    ends: list[float] = []
     with ExitStack() as stack:
         loop, watch, source = ground.start(broker, stack)
         saved = dealt = 0
         while saved < ROUNDS * ground.size.partitions:
             ground.append(LIVE // ground.size.partitions)
             loop.turn()
+            ends.append(time.monotonic())
             saved += len(watch.turns[-1].saved)
             dealt += sum(watch.turns[-1].outcomes.values())
         source.crash()
     failed = [each for turn in watch.turns for each in turn.saved if each.outcome != "written"]
     assert not failed, failed
     copies = [turn.stages.get("snapshot", 0.0) for turn in watch.turns]
-    whole = [sum(turn.stages.values()) for turn in watch.turns if turn.outcomes]
+    turns = list(zip(ends, watch.turns, strict=True))
+    spans = [(end - saved.seconds, end) for end, turn in turns for saved in turn.saved]
+    beside, alone = [0.0], [0.0]  # ms of turns that dealt with samples
+    for end, turn in turns:
+        if turn.outcomes and not turn.restored:
+            took = sum(turn.stages.values())
+            overlaps = any(end - took <= last and first <= end for first, last in spans)
+            (beside if overlaps else alone).append(1000 * took)
     yield Measured("samples between two snapshots of a partition", dealt / ROUNDS, "samples")
     yield Measured("longest stall by a snapshot", 1000 * max(copies), "ms", 200.0)
-    yield Measured("longest turn", 1000 * max(whole), "ms")
-    yield Measured("usual turn", 1000 * float(np.median(whole)), "ms")
+    yield Measured("longest turn beside a snapshot", max(beside), "ms")
+    yield Measured("longest turn without one", max(alone), "ms")
+    yield Measured("usual turn beside a snapshot", float(np.median(beside[1:] or [0])), "ms")
+    yield Measured("usual turn without one", float(np.median(alone[1:] or [0])), "ms")
 
 
 class _Ground:
@@ -148,10 +160,10 @@ class _Ground:
         for number in range(size.partitions):
             packed = pack(_many(copied, self.each, f"{number}-"))
             state = GroupState(model.bundle.version, layout, packed)
-            name, data = snapshots.encode(Snapshot(shaping(config), {GROUP: state}), 0)
-            store.write(Partition(TOPIC, number), name, data)
+            name, parts = snapshots.encode(Snapshot(shaping(config), {GROUP: state}), 0)
+            store.write(Partition(TOPIC, number), name, parts)
             self.names.append(name)
-            self.written += len(data)
+            self.written += sum(map(len, parts))
 
     def append(self, count: int) -> None:
         """The next samples of each partition: of each series in turn, once a minute."""

@@ -153,7 +153,9 @@ def _once(  # the options, in their order
     stop.listen()
     start = time.monotonic()
     try:
-        wiring.loop(plan, models, given, sink, telemetry=tally).run(stop)
+        loop = wiring.loop(plan, models, given, sink, telemetry=tally)
+        with wiring.settled():
+            loop.run(stop)
         sink.close()
     except PipeClosedError:  # `| head` has seen enough
         pass

@@ -184,7 +184,8 @@ def serve(
             store=store,
             keeping=keeping(config, source, partitions, BundleLibrary(registries, load), stack),
         )
-        loop.run(stop)
+        with wiring.settled():
+            loop.run(stop)
     _log.info("stopped, offsets committed")
 
 

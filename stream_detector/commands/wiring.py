@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from stream_detector.core.policy import Policy
 from stream_detector.formats.json import JsonDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from stream_detector.bundle import Bundle
@@ -154,6 +156,21 @@ def loop(
 def open_bundle(place: Path) -> Bundle:
     """The CURRENT bundle of a registry, or the bundle in this very folder."""
     return load_bundle(place) if (place / MANIFEST).exists() else Registry(place).load()
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """What was made so far is there to stay: the garbage collector does not look at it again.
+
+    Else it goes through all of it, most of it torch's, again and again, and stands still for a
+    fifth of a second each time.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class Stop:

@@ -20,7 +20,7 @@ from stream_detector.core.episodes import Samples, Tracker, Who
 from stream_detector.core.episodes.gates import is_logarithmic
 from stream_detector.core.episodes.words import maturities
 from stream_detector.core.intake import Intake
-from stream_detector.core.packing import Copy, copy, layout, unpack
+from stream_detector.core.packing import Copy, Spare, copies, layout, size, unpack
 from stream_detector.core.scoring import Scored, excesses, score
 from stream_detector.core.segments import Segments
 from stream_detector.core.serving import RECONSTRUCTION, Serving
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.intake import Job, Piece
-    from stream_detector.core.packing import Spare
     from stream_detector.core.policy import Policy
     from stream_detector.core.slab import Slab
     from stream_detector.core.windows import WindowSet
@@ -97,8 +96,12 @@ class Engine:
             del self._slabs[key]
 
     def copy(self, partition: Partition, spare: Spare | None = None) -> dict[str, Copy]:
-        """Group -> all state of one partition, as it is now; `spare` as in `packing.copy`."""
-        return {g: copy(slab, spare, g) for (g, p), slab in self._slabs.items() if p == partition}
+        """Group -> all state of one partition, as it is now; copies made in `spare` are lost."""
+        return copies({g: s for (g, p), s in self._slabs.items() if p == partition}, spare)
+
+    def size(self, partition: Partition) -> int:
+        """Bytes of room that a copy takes."""
+        return sum(size(slab) for (_, p), slab in self._slabs.items() if p == partition)
 
     def layout(self, group: str) -> str:
         """What the group's state means, whichever model of its kind serves."""
@@ -182,9 +185,7 @@ class Engine:
 
     def reached(self, partition: Partition) -> int | None:
         """The time that a partition's samples and ticks have come to, ms UTC."""
-        times = [
-            slab.clock.reached for (_, place), slab in self._slabs.items() if place == partition
-        ]
+        times = [s.clock.reached for (_, p), s in self._slabs.items() if p == partition]
         return max((time for time in times if time != NEVER), default=None)
 
     def tick(self, partition: Partition, time: int) -> list[AnomalyEvent]:

@@ -51,26 +51,61 @@ class Spare:
     """Memory for copies, used again: most of a copy's time is that of the system's fresh pages."""
 
     def __init__(self) -> None:
-        self._arrays: dict[tuple[str, str], NDArray[Any]] = {}
+        self._room = np.empty(0, np.uint8)
+        self._used = 0
 
-    def copy(self, owner: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        kept = self._arrays.get((owner, name))
-        if kept is None or kept.dtype != array.dtype or kept.shape[1:] != array.shape[1:]:
-            kept = None
-        if kept is None or len(kept) < len(array):
-            kept = self._arrays[owner, name] = np.empty_like(array)
-        view = kept[: len(array)]
-        np.copyto(view, array)
-        return view
+    def has(self, size: int) -> bool:
+        return len(self._room) >= size
+
+    def make(self, size: int) -> None:
+        """Room for copies of so many bytes and some growth, its pages touched. Takes its time.
+
+        No copy may be in use. Raises MemoryError.
+        """
+        self._room = np.empty(0, np.uint8)  # both at once would be too much
+        room = np.empty(size + size // 8, np.uint8)
+        room.fill(0)
+        self._room = room
+
+    def empty(self) -> None:
+        """The copies made here are not needed any more."""
+        self._used = 0
+
+    def copy(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Elsewhere where there is no room left."""
+        start, self._used = self._used, self._used + _aligned(array.nbytes)
+        if self._used > len(self._room):
+            return array.copy()
+        found = self._room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        np.copyto(found, array)
+        return found
 
 
-def copy(slab: Slab, spare: Spare | None = None, owner: str = "") -> Copy:
-    """All state of a slab; with `spare` in memory of the owner's last copy, which is lost by it."""
-    spare = spare or Spare()
+def _aligned(size: int) -> int:
+    return -(-size // 64) * 64
+
+
+def size(slab: Slab) -> int:
+    """Bytes of room that a copy takes."""
     rows = len(slab.names)
+    return sum(_aligned(column[:rows].nbytes) for column in _columns(slab).values())
+
+
+def _columns(slab: Slab) -> dict[str, NDArray[Any]]:
     columns = {name: getattr(slab, name) for name in slab.columns if name != "slot"}
-    columns |= {f"past-{place}": past for place, past in enumerate(slab.pasts())}
-    arrays = {name: spare.copy(owner, name, column[:rows]) for name, column in columns.items()}
+    return columns | {f"past-{place}": past for place, past in enumerate(slab.pasts())}
+
+
+def copies(slabs: Mapping[str, Slab], spare: Spare | None = None) -> dict[str, Copy]:
+    """Each slab as it is now, in the room of `spare`, where those before are lost."""
+    room = spare or Spare()
+    room.empty()
+    return {name: _copy(slab, room) for name, slab in slabs.items()}
+
+
+def _copy(slab: Slab, room: Spare) -> Copy:
+    rows = len(slab.names)
+    arrays = {name: room.copy(column[:rows]) for name, column in _columns(slab).items()}
     learning = np.flatnonzero(slab.slot[:rows] != NOT_LEARNING)
     arrays["learning"] = learning
     arrays["learning-values"] = slab.pool.values[slab.slot[learning]]
@@ -85,11 +120,14 @@ def copy(slab: Slab, spare: Spare | None = None, owner: str = "") -> Copy:
 
 def pack(copied: Copy) -> dict[str, NDArray[Any]]:
     """A copy as arrays alone: names as one text of bytes with their ends, the rest as JSON."""
-    encoded = [(name or "").encode(*_ENCODING) for name in copied.names]
-    ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+    names = [name or "" for name in copied.names]
+    text = "".join(names).encode(*_ENCODING)
+    ends = np.cumsum([len(name) for name in names], dtype=np.int64)
+    if names and ends[-1] != len(text):  # some letters take several bytes
+        ends = np.cumsum([len(name.encode(*_ENCODING)) for name in names], dtype=np.int64)
     episodes = [(row, *_plain(episode)) for row, episode in copied.episodes]
     return copied.arrays | {
-        "names": np.frombuffer(b"".join(encoded), np.uint8),
+        "names": np.frombuffer(text, np.uint8),
         "names-end": ends,
         "marks": _bytes(copied.marks),
         "episodes": _bytes(episodes),
@@ -117,8 +155,7 @@ def unpack(slab: Slab, arrays: Mapping[str, NDArray[Any]]) -> None:
         slot = slab.slot[row] = slab.pool.take()
         slab.pool.values[slot], slab.pool.steps[slot] = learnt, step
 
-    text = arrays["names"].tobytes()
-    slab.names = [str(text[start:end], *_ENCODING) for start, end in pairwise((0, *ends))]
+    slab.names = _cut(arrays["names"].tobytes(), ends)
     slab.free = arrays["free"].tolist()
     for row in slab.free:
         slab.names[row] = None
@@ -133,6 +170,13 @@ def unpack(slab: Slab, arrays: Mapping[str, NDArray[Any]]) -> None:
     slab.clock = PartitionClock(elapsed, reached, ahead and (ahead[0], ahead[1]))
     for row, kind, window, now, rest in json.loads(arrays["episodes"].tobytes()):
         slab.begin(row, Episode(Kind(kind), window=Window(*window), now=Now(*now), **rest))
+
+
+def _cut(text: bytes, ends: Sequence[int]) -> list[str | None]:
+    if text.isascii():  # twice as quick
+        letters = text.decode()
+        return [letters[start:end] for start, end in pairwise((0, *ends))]
+    return [str(text[start:end], *_ENCODING) for start, end in pairwise((0, *ends))]
 
 
 def _plain(episode: Episode) -> tuple[str, Window, Now, dict[str, Any]]:

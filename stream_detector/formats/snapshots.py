@@ -18,7 +18,7 @@ import numpy as np
 from stream_detector.records import Unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -58,8 +58,11 @@ def offset_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def encode(snapshot: Snapshot, offset: int) -> tuple[str, bytes]:
-    """Name and content of the file."""
+def encode(snapshot: Snapshot, offset: int) -> tuple[str, list[bytes | memoryview]]:
+    """Name and content of the file, in parts: views of the arrays, which must stay as they are.
+
+    Nothing here keeps the interpreter for long: other threads go on meanwhile.
+    """
     groups = [
         _Group(name, group.version, group.layout, list(group.arrays))
         for name, group in snapshot.groups.items()
@@ -68,17 +71,36 @@ def encode(snapshot: Snapshot, offset: int) -> tuple[str, bytes]:
     members = {"header": np.frombuffer(header, np.uint8)}
     for place, group in enumerate(snapshot.groups.values()):
         members |= {f"{place}-{name}": array for name, array in group.arrays.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **members)  # type: ignore[arg-type]  # its own flags are not among the names
-    data = buffer.getvalue()
-    return f"{offset}-{_digest(data)}", data
+    parts = _Parts()
+    # What numpy.savez would write, but without a copy of every array, and of all of them together.
+    with zipfile.ZipFile(parts, "w") as file:  # type: ignore[call-overload]  # see _Parts
+        for name, array in members.items():
+            with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                whole = np.ascontiguousarray(array)
+                said = np.lib.format.header_data_from_array_1_0(whole)
+                np.lib.format.write_array_header_1_0(member, said)
+                member.write(whole.reshape(-1).view(np.uint8).data)
+    return f"{offset}-{_digest(parts.found)}", parts.found
+
+
+class _Parts:
+    """A file that can only be written, and keeps what it is given as it is."""
+
+    def __init__(self) -> None:
+        self.found: list[bytes | memoryview] = []
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.found.append(data)
+        return len(data)
+
+    def flush(self) -> None: ...
 
 
 def decode(name: str, data: bytes) -> Snapshot | Unusable:
     match = _NAME.fullmatch(name)
     if match is None:
         return Unusable("foreign", "its name is not that of a snapshot")
-    if _digest(data) != match[2]:
+    if _digest([data]) != match[2]:
         return Unusable("corrupt", "its content is not what was written")
     buffer = io.BytesIO(data)
     if not zipfile.is_zipfile(buffer):
@@ -101,5 +123,8 @@ def decode(name: str, data: bytes) -> Snapshot | Unusable:
     return Snapshot(header.cfg, groups)
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+def _digest(parts: Iterable[bytes | memoryview]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:32]

@@ -15,7 +15,7 @@ from tests.fakes import model
 from tests.pipeline.loop_case import GROUP_ID, KNOWN, MINUTE, TOPIC, Case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from stream_detector.ports import (
         Model,
@@ -137,9 +137,9 @@ class FaultySnapshots:
         self._store = store
         self._faults = faults
 
-    def write(self, partition: Partition, name: str, data: bytes) -> None:
+    def write(self, partition: Partition, name: str, parts: Sequence[bytes | memoryview]) -> None:
         self._faults("before a snapshot")
-        self._store.write(partition, name, data)
+        self._store.write(partition, name, parts)
         self._faults("snapshot durable, not referenced")
 
     def read(self, partition: Partition, name: str) -> bytes | Unusable:

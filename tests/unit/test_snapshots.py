@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ class TestInAFileSystemBelowAnotherOne(SnapshotContract):
 def test_a_url_is_a_folder_or_a_file_system_of_pyarrow(tmp_path: Path) -> None:
     for url in (str(tmp_path / "a b"), (tmp_path / "a b").as_uri()):
         assert local_folder(url) == tmp_path / "a b"
-        open_snapshots(url, "team/detector").write(P0, "7-ab", b"x")
+        open_snapshots(url, "team/detector").write(P0, "7-ab", [b"x"])
     assert (tmp_path / "a b" / "team%2Fdetector" / "plant%2Fa%20b-0" / "7-ab.npz").exists()
     assert local_folder("s3://bucket/x") is None
     with pytest.raises(SnapshotError, match=r"snapshots\.url: nosuch://x"):
@@ -60,7 +61,7 @@ def test_a_url_is_a_folder_or_a_file_system_of_pyarrow(tmp_path: Path) -> None:
 
 def test_groups_that_share_a_folder_do_not_see_each_other(tmp_path: Path) -> None:
     one, other = (open_snapshots(str(tmp_path), owner) for owner in ("one", "other"))
-    one.write(P0, "7-ab", b"x")
+    one.write(P0, "7-ab", [b"x"])
     assert other.names(P0) == []
 
 
@@ -71,10 +72,10 @@ def test_a_disk_that_is_full_leaves_nothing_behind(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     snapshots = FolderSnapshots(tmp_path)
-    snapshots.write(P0, "7-ab", b"before")
+    snapshots.write(P0, "7-ab", [b"before"])
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(SnapshotError, match=r"8-ab\.npz: No space left"):
-        snapshots.write(P0, "8-ab", b"x")
+        snapshots.write(P0, "8-ab", [b"x"])
     assert [path.name for path in tmp_path.rglob("*.*")] == ["7-ab.npz"]
 
 
@@ -98,8 +99,13 @@ SNAPSHOT = Snapshot(
 )
 
 
+def encoded(offset: int = 41) -> tuple[str, bytes]:
+    name, parts = encode(SNAPSHOT, offset)
+    return name, b"".join(parts)
+
+
 def test_a_snapshot_comes_back_as_it_was() -> None:
-    name, data = encode(SNAPSHOT, 41)
+    name, data = encoded()
     assert offset_of(name) == 41
     found = decode(name, data)
     assert isinstance(found, Snapshot)
@@ -112,11 +118,27 @@ def test_a_snapshot_comes_back_as_it_was() -> None:
         for each, array in expected.arrays.items():
             assert state.arrays[each].dtype == array.dtype
             np.testing.assert_array_equal(state.arrays[each], array)
-    assert encode(SNAPSHOT, 41) == (name, data)
+    assert encoded() == (name, data)
+
+
+def test_a_snapshot_is_an_npz_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(encoded()[1])
+    with np.load(path) as file:
+        np.testing.assert_array_equal(file["0-x"], np.arange(5))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+
+
+def test_a_large_array_is_not_copied_on_its_way_to_the_file() -> None:
+    array = np.zeros(1_000_000)
+    _, parts = encode(Snapshot("cfg", {"g": GroupState("v", "l", {"x": array[::1]})}), 1)
+    array[:] = 7
+    assert np.frombuffer(max(parts, key=len), np.float64)[-1] == 7
 
 
 def test_any_flipped_bit_and_any_cut_is_found_out() -> None:
-    name, data = encode(SNAPSHOT, 41)
+    name, data = encoded()
     damaged = [data[:at] for at in range(0, len(data), 97)] + [b""]
     for at in range(0, len(data), 97):
         changed = bytearray(data)
@@ -128,7 +150,7 @@ def test_any_flipped_bit_and_any_cut_is_found_out() -> None:
 
 
 def test_what_is_no_snapshot_is_foreign() -> None:
-    for data in (b"", b"PK\x03\x04", b"\x93NUMPY", encode(SNAPSHOT, 1)[1][:-30]):
+    for data in (b"", b"PK\x03\x04", b"\x93NUMPY", encoded()[1][:-30]):
         found = decode(f"1-{hashlib.sha256(data).hexdigest()[:32]}", data)
         assert isinstance(found, Unusable)
         assert found.reason == "foreign"

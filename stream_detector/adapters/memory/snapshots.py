@@ -8,6 +8,8 @@ from stream_detector.ports import SnapshotError
 from stream_detector.records import Unusable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stream_detector.records import Partition
 
 
@@ -18,9 +20,9 @@ class MemorySnapshots:
         self.files: dict[tuple[Partition, str], bytes] = {}
         self.failing = False
 
-    def write(self, partition: Partition, name: str, data: bytes) -> None:
+    def write(self, partition: Partition, name: str, parts: Sequence[bytes | memoryview]) -> None:
         self._refuse()
-        self.files[partition, name] = data
+        self.files[partition, name] = b"".join(parts)
 
     def read(self, partition: Partition, name: str) -> bytes | Unusable:
         if self.failing:

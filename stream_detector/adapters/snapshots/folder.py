@@ -11,6 +11,7 @@ from stream_detector.ports import SnapshotError
 from stream_detector.records import Unusable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from stream_detector.records import Partition
@@ -28,14 +29,14 @@ class FolderSnapshots:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def write(self, partition: Partition, name: str, data: bytes) -> None:
+    def write(self, partition: Partition, name: str, parts: Sequence[bytes | memoryview]) -> None:
         path = self._path(partition, name)
         staging = path.parent / f".{uuid.uuid4().hex}.tmp"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with staging.open("wb") as file:
-                    file.write(data)
+                    file.writelines(parts)
                     file.flush()
                     os.fsync(file.fileno())
                 staging.replace(path)

@@ -12,6 +12,8 @@ from stream_detector.ports import SnapshotError
 from stream_detector.records import Unusable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stream_detector.records import Partition
 
 
@@ -30,12 +32,13 @@ class RemoteSnapshots:
             raise SnapshotError(f"snapshots.url: {url}: {error}") from error
         return cls(system, f"{root.rstrip('/')}/{below}")
 
-    def write(self, partition: Partition, name: str, data: bytes) -> None:
+    def write(self, partition: Partition, name: str, parts: Sequence[bytes | memoryview]) -> None:
         path = self._path(partition, name)
         try:
             self._system.create_dir(path.rpartition("/")[0], recursive=True)
             with self._system.open_output_stream(path) as stream:
-                stream.write(data)
+                for part in parts:
+                    stream.write(part)
         except (pa.ArrowException, OSError) as error:
             raise SnapshotError(f"{path}: {error}") from error
 
