@@ -40,11 +40,13 @@ def remembered(slab: Slab, rows: NDArray[np.int64]) -> State:
 def learn_again(
     slab: Slab,
     serving: Serving,
-    before: State,  # [1] of the row
+    before: State,  # [1] of the row; [0] where no score of it came
     row: int,
     fused: NDArray[np.float32],  # [k] its scores since then that count
 ) -> None:
     """Forget what scores have taught that turned out to be those of a series that starts anew."""
+    if not len(before.scored):  # a level that was held ended its old life: nothing was taught
+        return
     slab.memory[row], slab.scored[row] = before.memory[0], before.scored[0]
     slab.location[row], slab.deviation[row] = before.location[0], before.deviation[0]
     judged(slab, serving, Segments(np.full(len(fused), row)), fused)

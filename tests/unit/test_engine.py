@@ -22,7 +22,7 @@ from stream_detector.records import (
     Severity,
     Status,
 )
-from tests.fakes import NumpyScorer, batch, model
+from tests.fakes import NumpyScorer, batch, cut, model
 
 if TYPE_CHECKING:
     from stream_detector.ports import Scores
@@ -252,6 +252,18 @@ def test_an_episode_that_lasts_is_the_new_normal_and_the_series_learns_anew() ->
     assert [event.kind for event in opened(result)] == [Kind.ANOMALY, Kind.REGIME]
     level = result.verdicts[0].level
     assert np.nanmax(level[-300:]) < 5.0
+
+
+def test_a_series_may_learn_anew_with_a_sample_that_brings_no_new_score() -> None:
+    policy = Policy(level=2.0, regime_change_after=3 * HOUR)
+    values = [*noise(450), *(40 + np.array(noise(400, 1))).tolist()]
+    whole = samples(values)
+    at_once = engine(policy, known=KNOWN, scales=(7,)).process([whole])
+    assert (Kind.ANOMALY, Status.CLOSED, "regime_change") in kinds(at_once)
+    made = engine(policy, known=KNOWN, scales=(7,))
+    one_by_one = [made.process([part]) for part in cut(whole, range(len(whole)))]
+    events = [event.id for result in one_by_one for event in result.events]
+    assert sorted(events) == sorted(event.id for event in at_once.events)
 
 
 def test_a_coarse_scale_sees_what_the_samples_hide() -> None:
