@@ -194,8 +194,11 @@ class SnapshotStore(Protocol):
         Raises SnapshotError.
         """
 
-    def read(self, partition: Partition, name: str) -> bytes | Unusable:
-        """The file as it was written, or `missing` or `unreadable`; nothing is checked."""
+    def read(self, partition: Partition, name: str) -> bytes | bytearray | Unusable:
+        """The file as it was written, or `missing` or `unreadable`; nothing is checked.
+
+        A bytearray is the caller's own.
+        """
 
     def names(self, partition: Partition) -> list[str]:
         """Files of a partition, in order of their names. Raises SnapshotError."""

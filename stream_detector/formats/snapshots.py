@@ -1,4 +1,7 @@
-"""State of one partition as bytes: one uncompressed npz file, named by its content.
+"""State of one partition as bytes: arrays as numpy writes them, one after another.
+
+The first holds JSON, which says what the others are. Each begins at a multiple of ALIGNED, so that
+arrays can be used where they lie in the file's bytes.
 
 `OFFSET-DIGEST`: the offset that the state goes on at, and the first half of the file's SHA-256. The
 name stands in the commit's metadata, so a file that was changed or exchanged is found out.
@@ -8,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
-import zipfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
+ALIGNED = 64  # bytes, as in numpy's own files
+_LONGEST_HEAD = 1 << 16
 _NAME = re.compile(r"([0-9]{1,19})-([0-9a-f]{32})")
 
 
@@ -68,62 +73,62 @@ def encode(snapshot: Snapshot, offset: int) -> tuple[str, list[bytes | memoryvie
         for name, group in snapshot.groups.items()
     ]
     header = msgspec.json.encode(_Header(VERSION, snapshot.cfg, groups))
-    members = {"header": np.frombuffer(header, np.uint8)}
-    for place, group in enumerate(snapshot.groups.values()):
-        members |= {f"{place}-{name}": array for name, array in group.arrays.items()}
-    parts = _Parts()
-    # What numpy.savez would write, but without a copy of every array, and of all of them together.
-    with zipfile.ZipFile(parts, "w") as file:  # type: ignore[call-overload]  # see _Parts
-        for name, array in members.items():
-            with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                whole = np.ascontiguousarray(array)
-                said = np.lib.format.header_data_from_array_1_0(whole)
-                np.lib.format.write_array_header_1_0(member, said)
-                member.write(whole.reshape(-1).view(np.uint8).data)
-    return f"{offset}-{_digest(parts.found)}", parts.found
+    arrays = [np.frombuffer(header, np.uint8)]
+    arrays += [array for group in snapshot.groups.values() for array in group.arrays.values()]
+    parts = [part for array in arrays for part in _parts(np.ascontiguousarray(array))]
+    return f"{offset}-{_digest(parts)}", parts
 
 
-class _Parts:
-    """A file that can only be written, and keeps what it is given as it is."""
-
-    def __init__(self) -> None:
-        self.found: list[bytes | memoryview] = []
-
-    def write(self, data: bytes | memoryview) -> int:
-        self.found.append(data)
-        return len(data)
-
-    def flush(self) -> None: ...
-
-
-def decode(name: str, data: bytes) -> Snapshot | Unusable:
+def decode(name: str, data: bytes | bytearray) -> Snapshot | Unusable:
+    """The arrays are views of `data`: they can be written to where that can."""
     match = _NAME.fullmatch(name)
     if match is None:
         return Unusable("foreign", "its name is not that of a snapshot")
     if _digest([data]) != match[2]:
         return Unusable("corrupt", "its content is not what was written")
-    buffer = io.BytesIO(data)
-    if not zipfile.is_zipfile(buffer):
-        return Unusable("foreign", "it is no npz file")
     try:
-        with np.load(buffer, allow_pickle=False) as file:
-            header = msgspec.json.decode(file["header"].tobytes(), type=_Header)
-            if header.v != VERSION:
-                return Unusable("foreign", f"its format is {header.v}, not {VERSION}")
-            groups = {
-                group.name: GroupState(
-                    group.version,
-                    group.layout,
-                    {each: file[f"{place}-{each}"] for each in group.arrays},
-                )
-                for place, group in enumerate(header.groups)
-            }
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
+        first, *rest = _arrays(data)
+        header = msgspec.json.decode(first.tobytes(), type=_Header)
+        if header.v != VERSION:
+            return Unusable("foreign", f"its format is {header.v}, not {VERSION}")
+        names = [(group.name, name) for group in header.groups for name in group.arrays]
+        found = dict(zip(names, rest, strict=True))
+    except (ValueError, msgspec.MsgspecError) as error:
         return Unusable("foreign", str(error))
+    groups = {
+        group.name: GroupState(
+            group.version, group.layout, {name: found[group.name, name] for name in group.arrays}
+        )
+        for group in header.groups
+    }
     return Snapshot(header.cfg, groups)
 
 
-def _digest(parts: Iterable[bytes | memoryview]) -> str:
+def _parts(array: NDArray[Any]) -> list[bytes | memoryview]:
+    """One array of the file: what it is, its bytes, what is missing to a multiple of ALIGNED."""
+    head = io.BytesIO()
+    said = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(head, said)  # its size is such a multiple
+    data = array.reshape(-1).view(np.uint8).data
+    return [head.getvalue(), data, bytes(-len(data) % ALIGNED)]
+
+
+def _arrays(data: bytes | bytearray) -> list[NDArray[Any]]:
+    """Raises ValueError where the data, whose bytes were checked, are no arrays."""
+    found = []
+    at = 0
+    while at < len(data):
+        head = io.BytesIO(data[at : at + _LONGEST_HEAD])
+        if np.lib.format.read_magic(head) != (1, 0):
+            raise ValueError("an array is written in another way")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+        flat = np.frombuffer(data, dtype, math.prod(shape), at + head.tell())
+        at += head.tell() + flat.nbytes + -flat.nbytes % ALIGNED
+        found.append(flat.reshape(shape))
+    return found
+
+
+def _digest(parts: Iterable[bytes | bytearray | memoryview]) -> str:
     found = hashlib.sha256()
     for part in parts:
         found.update(part)

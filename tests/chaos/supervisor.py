@@ -308,7 +308,7 @@ class Supervisor:
 
     def _has_files(self) -> bool:
         """There are snapshots of every partition."""
-        return len({path.parent for path in self._folder.rglob("*.npz")}) == PARTITIONS
+        return len({path.parent for path in self._folder.rglob("*.state")}) == PARTITIONS
 
     def _snapshotted(self, generations: int) -> Callable[[], bool]:
         def ready() -> bool:
@@ -324,7 +324,7 @@ class Supervisor:
     def _flip(self, number: int, names: list[str]) -> None:
         (folder,) = (self._folder / "snapshots").glob(f"*/{self._input}-{number}")
         for name in names:
-            path = folder / f"{name}.npz"
+            path = folder / f"{name}.state"
             data = bytearray(path.read_bytes())
             data[self._rng.randrange(len(data))] ^= 1 << self._rng.randrange(8)
             path.write_bytes(data)

@@ -177,7 +177,7 @@ def test_a_service_that_is_killed_again_and_again_loses_no_event_and_makes_up_no
         assert last.value("snapshots_total", outcome="written") > 0
         assert last.terminate() == 0
     assert set(place.event_ids()) == set(place.replay("all", *place.records().values()))
-    files = list((place.folder / "snapshots").rglob("*.npz"))
+    files = list((place.folder / "snapshots").rglob("*.state"))
     assert 8 <= len(files) <= 16
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,14 @@ from pyarrow import fs
 from stream_detector.adapters.memory import MemorySnapshots
 from stream_detector.adapters.snapshots import FolderSnapshots, folder, local_folder, open_snapshots
 from stream_detector.adapters.snapshots.remote import RemoteSnapshots
-from stream_detector.formats.snapshots import GroupState, Snapshot, decode, encode, offset_of
+from stream_detector.formats.snapshots import (
+    ALIGNED,
+    GroupState,
+    Snapshot,
+    decode,
+    encode,
+    offset_of,
+)
 from stream_detector.ports import SnapshotError
 from stream_detector.records import Unusable
 from tests.contract.snapshot_contract import P0, SnapshotContract
@@ -53,7 +59,7 @@ def test_a_url_is_a_folder_or_a_file_system_of_pyarrow(tmp_path: Path) -> None:
     for url in (str(tmp_path / "a b"), (tmp_path / "a b").as_uri()):
         assert local_folder(url) == tmp_path / "a b"
         open_snapshots(url, "team/detector").write(P0, "7-ab", [b"x"])
-    assert (tmp_path / "a b" / "team%2Fdetector" / "plant%2Fa%20b-0" / "7-ab.npz").exists()
+    assert (tmp_path / "a b" / "team%2Fdetector" / "plant%2Fa%20b-0" / "7-ab.state").exists()
     assert local_folder("s3://bucket/x") is None
     with pytest.raises(SnapshotError, match=r"snapshots\.url: nosuch://x"):
         open_snapshots("nosuch://x", "g")
@@ -74,18 +80,19 @@ def test_a_disk_that_is_full_leaves_nothing_behind(
     snapshots = FolderSnapshots(tmp_path)
     snapshots.write(P0, "7-ab", [b"before"])
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(SnapshotError, match=r"8-ab\.npz: No space left"):
+    with pytest.raises(SnapshotError, match=r"8-ab\.state: No space left"):
         snapshots.write(P0, "8-ab", [b"x"])
-    assert [path.name for path in tmp_path.rglob("*.*")] == ["7-ab.npz"]
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["7-ab.state"]
 
 
 @pytest.mark.parametrize("kind", [FolderSnapshots, RemoteSnapshots])
 def test_a_folder_in_the_place_of_a_file_is_unreadable(kind: type, tmp_path: Path) -> None:
-    (tmp_path / folder.folder_name(P0) / "7-ab.npz").mkdir(parents=True)
+    (tmp_path / folder.folder_name(P0) / "7-ab.state").mkdir(parents=True)
     if kind is FolderSnapshots:
-        found = FolderSnapshots(tmp_path).read(P0, "7-ab")
+        store: SnapshotStore = FolderSnapshots(tmp_path)
     else:
-        found = RemoteSnapshots(fs.LocalFileSystem(), str(tmp_path)).read(P0, "7-ab")
+        store = RemoteSnapshots(fs.LocalFileSystem(), str(tmp_path))
+    found = store.read(P0, "7-ab")
     assert isinstance(found, Unusable)
     assert found.reason == "unreadable"
 
@@ -121,13 +128,18 @@ def test_a_snapshot_comes_back_as_it_was() -> None:
     assert encoded() == (name, data)
 
 
-def test_a_snapshot_is_an_npz_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.npz"
-    path.write_bytes(encoded()[1])
-    with np.load(path) as file:
-        np.testing.assert_array_equal(file["0-x"], np.arange(5))
-    with zipfile.ZipFile(path) as archive:
-        assert archive.testzip() is None
+def test_arrays_are_used_where_they_lie_in_what_was_read() -> None:
+    numbers = np.arange(5.0)
+    parts = {"odd": np.arange(3, dtype=np.uint8), "x": numbers, "none": np.zeros((0, 2), np.int64)}
+    name, found = encode(Snapshot("cfg", {"g": GroupState("v", "l", parts)}), 1)
+    data = bytearray(b"".join(found))
+    assert all(sum(map(len, found[:at])) % ALIGNED == 0 for at in range(0, len(found), 3))
+    state = decode(name, data)
+    assert isinstance(state, Snapshot)
+    arrays = state.groups["g"].arrays
+    assert all(array.flags.writeable and array.flags.aligned for array in arrays.values())
+    data[data.index(numbers.tobytes()) + 7] ^= 0x80
+    assert np.signbit(arrays["x"][0])
 
 
 def test_a_large_array_is_not_copied_on_its_way_to_the_file() -> None:
@@ -150,7 +162,7 @@ def test_any_flipped_bit_and_any_cut_is_found_out() -> None:
 
 
 def test_what_is_no_snapshot_is_foreign() -> None:
-    for data in (b"", b"PK\x03\x04", b"\x93NUMPY", encoded()[1][:-30]):
+    for data in (b"", b"PK\x03\x04", b"\x93NUMPY", encoded()[1][:-70]):
         found = decode(f"1-{hashlib.sha256(data).hexdigest()[:32]}", data)
         assert isinstance(found, Unusable)
         assert found.reason == "foreign"

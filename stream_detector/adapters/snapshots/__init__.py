@@ -1,4 +1,4 @@
-"""Where snapshots lie: `URL/TOPIC-PARTITION/NAME.npz`, in a folder or an object store.
+"""Where snapshots lie: `URL/TOPIC-PARTITION/NAME.state`, in a folder or an object store.
 
 Names in paths are percent-encoded.
 """

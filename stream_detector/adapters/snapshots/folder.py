@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stream_detector.records import Partition
 
-SUFFIX = ".npz"
+SUFFIX = ".state"
 
 
 def folder_name(partition: Partition) -> str:
@@ -46,14 +46,19 @@ class FolderSnapshots:
         except OSError as error:
             raise SnapshotError(f"{path}: {error.strerror or error}") from error
 
-    def read(self, partition: Partition, name: str) -> bytes | Unusable:
+    def read(self, partition: Partition, name: str) -> bytearray | Unusable:
         path = self._path(partition, name)
         try:
-            return path.read_bytes()
+            with path.open("rb") as file:
+                data = bytearray(os.fstat(file.fileno()).st_size)
+                read = file.readinto(data)
         except FileNotFoundError:
             return Unusable("missing", f"{path}: no such file")
         except OSError as error:
             return Unusable("unreadable", f"{path}: {error.strerror or error}")
+        if read != len(data):
+            return Unusable("unreadable", f"{path}: it became shorter while it was read")
+        return data
 
     def names(self, partition: Partition) -> list[str]:
         folder = self._root / folder_name(partition)
