@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stream_detector.core.engine import Engine, Result
     from stream_detector.core.groups import Groups
     from stream_detector.keeper import Keeping
+    from stream_detector.outbox import Seen
     from stream_detector.ports import (
         Clock,
         ModelFeed,
@@ -191,8 +192,8 @@ class Loop:
         lap = _Laps(self._clock)
         polled = self._source.poll(self._settings.poll_timeout, self._settings.max_batch)
         lap("poll")
+        self._outbox.look()
         self._drop(polled.revoked | polled.assigned)
-        latencies = self._outbox.latencies()
         records = polled.records
         if self._keeper is not None:
             records = self._keeper.take(polled)
@@ -224,7 +225,7 @@ class Loop:
         rejected = bounded(rejected, LETTERS_PER_RECORD)
         hold = self._breaker.suspicious
         self._outbox.publish(records, result.events, rejected, hold=hold)
-        latencies += self._outbox.latencies()
+        seen = self._outbox.seen()
         lap("publish")
         if self._store is not None:
             for verdicts in result.verdicts:
@@ -235,7 +236,7 @@ class Loop:
         if self._keeper is not None:
             self._keeper.save()
             lap("snapshot")
-        self._tell(len(records), result, rejected, latencies, odd, lap)
+        self._tell(len(records), result, rejected, seen, odd, lap)
         return not polled.finished or (self._keeper is not None and self._keeper.busy)
 
     def _drop(self, moved: frozenset[Partition]) -> None:
@@ -288,7 +289,7 @@ class Loop:
         polled: int,
         result: Result,
         rejected: list[Rejected],
-        latencies: list[float],
+        seen: Seen,
         odd: Odd,
         lap: _Laps,
     ) -> None:
@@ -296,9 +297,10 @@ class Loop:
         progress = Progress(
             polled=polled,
             scores=result.scores,
-            events=result.events,
+            events=seen.events,
+            transactions=seen.transactions,
             suppressed=dict(result.suppressed),
-            event_latencies=latencies,
+            event_latencies=seen.latencies,
             odd=odd,
             rejected=rejected,
             stages=lap.seconds if polled or news.replayed or news.saved else {},

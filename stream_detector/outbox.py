@@ -13,7 +13,7 @@ from stream_detector.records import UNKNOWN_TIME, Partition
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from stream_detector.ports import Clock, Sink
+    from stream_detector.ports import Clock, Ended, Sink
     from stream_detector.records import AnomalyEvent, Message, Record, Rejected
 
 HELD_BYTES = 128 << 20
@@ -23,6 +23,14 @@ HELD_BYTES = 128 << 20
 class _Held(NamedTuple):
     partition: Partition
     message: Message
+
+
+class Seen(NamedTuple):
+    """What readers can see since the last look."""
+
+    events: list[AnomalyEvent]
+    latencies: list[float]  # s from each causing record to the visibility of its event
+    transactions: list[Ended]
 
 
 class Outbox:
@@ -35,7 +43,9 @@ class Outbox:
         self._clock = clock
         self._held: list[_Held] = []
         self._held_bytes = 0
+        self._unseen: list[AnomalyEvent] = []
         self._causes: list[tuple[Partition, int]] = []  # ms, of records whose events are unseen
+        self._seen = Seen([], [], [])
         self.sent = 0
         """Messages so far."""
 
@@ -56,6 +66,7 @@ class Outbox:
         for event in events:
             message = event_message(event, self._events_topic)
             self._held.append(_Held(event.partition, message))
+        self._unseen += events
         for reject in rejected:
             message = dead_letter(reject, self._dead_letter_topic)
             self._held.append(_Held(_home(reject.record), message))
@@ -86,14 +97,32 @@ class Outbox:
         if self._held:
             self._held = [each for each in self._held if each.partition not in partitions]
         self._causes = [cause for cause in self._causes if cause[0] not in partitions]
+        self._unseen = [event for event in self._unseen if event.partition not in partitions]
 
-    def latencies(self) -> list[float]:
-        """s from a record to the visibility of its event, of events seen since the last call."""
-        if not self._causes or self._held or self._sink.unseen:
-            return []
-        now = self._clock.now() * 1000
+    def look(self) -> None:
+        """Note what readers can see by now; before anything is dropped that they may see."""
+        for each in self._sink.ended():
+            self._seen.transactions.append(each)
+            if each.outcome != "committed":  # its records are read again
+                self._unseen, self._causes = [], []
+            elif not self._held:
+                self._show()
+        if not self._held and not self._sink.unseen:
+            self._show()
+
+    def seen(self) -> Seen:
+        """Since the last call."""
+        self.look()
+        found, self._seen = self._seen, Seen([], [], [])
+        return found
+
+    def _show(self) -> None:
+        """All that was sent can be seen."""
+        now = self._clock.now() * 1000 if self._causes else 0.0
         causes, self._causes = self._causes, []
-        return [max(0.0, (now - time) / 1000) for _, time in causes]
+        events, self._unseen = self._unseen, []
+        self._seen.events.extend(events)
+        self._seen.latencies.extend(max(0.0, (now - time) / 1000) for _, time in causes)
 
 
 def _home(record: Record) -> Partition:

@@ -110,6 +110,13 @@ class Rewindable(Source, Protocol):
         """What this member knows to be committed of its partitions, without waiting."""
 
 
+class Ended(NamedTuple):
+    """A transaction came to its end."""
+
+    outcome: str  # committed, aborted
+    seconds: float  # since its first message, or its first offset
+
+
 class Sink(Protocol):
     """Where messages go. Called from one thread only.
 
@@ -122,6 +129,12 @@ class Sink(Protocol):
     @property
     def unseen(self) -> bool:
         """Whether flushed messages wait for the commit of their transaction to become visible."""
+
+    def ended(self) -> Sequence[Ended]:
+        """Transactions that ended since the last call, in order; never any without transactions.
+
+        One that may have been aborted, or may not, is told as aborted.
+        """
 
     def send(self, message: Message) -> None:
         """Queue a message; blocks while more than the configured number is in flight."""
@@ -277,7 +290,8 @@ class Progress:
     polled: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)  # Outcome name, lower case -> samples
     scores: list[ScaleScores] = field(default_factory=list)
-    events: list[AnomalyEvent] = field(default_factory=list)
+    events: list[AnomalyEvent] = field(default_factory=list)  # that readers can see since the last
+    transactions: Sequence[Ended] = ()  # that ended since the last turn
     suppressed: dict[str, int] = field(default_factory=dict)  # reason -> anomalies held back
     event_latencies: list[float] = field(default_factory=list)  # s, record time -> acknowledgement
     rejected: list[Rejected] = field(default_factory=list)

@@ -29,10 +29,10 @@ from stream_detector.ports import Position
 from stream_detector.records import Batch, Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from stream_detector.app import Loop
-    from stream_detector.ports import Model, Progress
+    from stream_detector.ports import Ended, Model, Progress
     from stream_detector.records import Message
 
 TOPIC, GROUP, OWNER = "samples", "g", "bench"
@@ -71,6 +71,9 @@ class _NoSink:
     """ports.Sink that keeps nothing; the log of events is not what is measured."""
 
     unseen = False
+
+    def ended(self) -> Sequence[Ended]:
+        return ()
 
     def send(self, message: Message) -> None: ...
     def flush(self) -> None: ...

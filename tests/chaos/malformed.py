@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.slab import Slab
+    from stream_detector.ports import Ended
     from stream_detector.ports import Progress as Turn
     from stream_detector.records import Message, Verdicts
     from tests.chaos.payloads import Payload
@@ -88,6 +89,9 @@ class Log:
 
     def send(self, message: Message) -> None:
         self.sent.append(message)
+
+    def ended(self) -> Sequence[Ended]:
+        return ()
 
     def flush(self) -> None: ...
     def close(self) -> None: ...

@@ -126,11 +126,16 @@ class TransactionContract:
             broker.put(part, numbers(3, 100 * part.number))
         one = Worker(broker, topic, broker.group(), output, output, quick=True)
         poll_until(lambda: len(one.records) == 6 and not one.sink.unseen, one)
+        assert {each.outcome for each in one.sink.ended()} == {"committed"}
+        assert not one.sink.ended()
         broker.put(parts[0], numbers(3, 3))
         poll_until(lambda: len(one.records) == 9 and one.sink.unseen, one)
         broker.expire(one.sink)
         before = len(one.polls)
         poll_until(lambda: len(one.records) == 12 and not one.sink.unseen, one)
+        ended = [each.outcome for each in one.sink.ended()]
+        assert ended.count("aborted") == 1
+        assert ended[-1] == "committed"
         (again,) = [polled for polled in one.polls[before:] if polled.assigned]
         assert again.revoked == again.assigned == frozenset(parts)
         assert one.offsets == {parts[0]: [0, 1, 2, 3, 4, 5, 3, 4, 5], parts[1]: [0, 1, 2]}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from stream_detector.ports import (
+        Ended,
         Model,
         ModelFeed,
         Polled,
@@ -116,6 +117,9 @@ class FaultySink:
     @property
     def unseen(self) -> bool:
         return self._sink.unseen
+
+    def ended(self) -> Sequence[Ended]:
+        return self._sink.ended()
 
     def send(self, message: Message) -> None:
         self._faults("before a message")

@@ -100,6 +100,11 @@ def test_an_output_that_fails_for_a_while_aborts_and_then_all_is_said_once(oracl
     assert outcomes(case).count("exact") >= 3
     assert sorted(ids(case)) == sorted(ids(oracle))
     assert state(case) == state(oracle)
+    turns = case.telemetry.turns
+    assert sorted(event.id for turn in turns for event in turn.events) == sorted(ids(case))
+    ended = [each.outcome for turn in turns for each in turn.transactions]
+    assert ended.count("aborted") >= 2
+    assert ended.count("committed") > 20
 
 
 def test_every_kind_of_place_to_die_at_is_reached() -> None:

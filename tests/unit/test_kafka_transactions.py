@@ -15,7 +15,7 @@ from stream_detector import config
 from stream_detector.adapters.kafka import transactions as module
 from stream_detector.adapters.kafka.committing import REBALANCE_S, TransactionCommitter
 from stream_detector.adapters.kafka.transactions import Transactions, transactional_options
-from stream_detector.ports import Position, SinkError
+from stream_detector.ports import Ended, Position, SinkError
 from stream_detector.records import Message, Partition
 
 KAFKA = config.Kafka(bootstrap_servers=["a:9092"], group_id="plant")
@@ -105,6 +105,35 @@ def test_events_and_offsets_are_one_transaction(producers: list[Producer]) -> No
     assert made.commit({"offsets": 1}, MEMBER)
     assert not made.unseen
     assert producers[0].calls == ["init", "begin", "send", "send", "offsets", "commit"]
+    assert [each.outcome for each in made.ended()] == ["committed"]
+
+
+def test_a_transaction_that_is_left_behind_is_told_as_aborted_with_its_time(
+    producers: list[Producer],
+) -> None:
+    clock = Clock()
+    made = begun(clock)
+    assert len(producers) == 1
+    Producer.fails = {"commit": errors.KafkaError("Invalid transition attempted")}
+    assert not made.commit({"offsets": 1}, MEMBER)
+    assert not made.ended()
+    clock.time += 3.0
+    assert made.renew()
+    assert made.ended() == [Ended("aborted", 3.0)]
+    assert not made.ended()
+
+
+def test_what_could_not_even_begin_is_unseen_until_it_is_told_as_aborted(
+    producers: list[Producer],
+) -> None:
+    made = Transactions(KAFKA, OUTPUT, "t", clock=Clock())
+    Producer.fails = {"begin": errors.KafkaTimeoutError("expired")}
+    made.send(EVENT)
+    assert producers[0].calls == ["init", "begin"]
+    assert made.unseen
+    assert made.renew()
+    assert not made.unseen
+    assert made.ended() == [Ended("aborted", 0.0)]
 
 
 def test_what_was_sent_without_its_offsets_is_not_committed(producers: list[Producer]) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from stream_detector.adapters.prometheus import PrometheusTelemetry
 from stream_detector.adapters.prometheus.catalogue import SCORE_EDGES
 from stream_detector.adapters.prometheus.histogram import BulkHistogram
-from stream_detector.ports import Odd, Progress, Restored, Saved
+from stream_detector.ports import Ended, Odd, Progress, Restored, Saved
 from stream_detector.records import (
     AnomalyEvent,
     Kind,
@@ -285,6 +285,15 @@ def test_an_accept_header_that_makes_no_sense_gets_the_plain_format(
         kind, body = telemetry.exposition(accept)
         assert kind.startswith("text/plain"), accept
         assert b"stream_detector_turns_total" in body
+
+
+def test_transactions_are_counted_by_outcome(telemetry: PrometheusTelemetry) -> None:
+    ended = [Ended("committed", 0.02), Ended("aborted", 10.0), Ended("committed", 0.03)]
+    telemetry.turn(Progress(transactions=ended))
+    value = telemetry.registry.get_sample_value
+    for outcome, count in {"committed": 2, "aborted": 1}.items():
+        assert value(PREFIX + "transactions_total", {"outcome": outcome}) == count
+    assert value(PREFIX + "transaction_seconds_sum") == pytest.approx(10.05)
 
 
 def test_restores_and_snapshots_are_counted_by_outcome(telemetry: PrometheusTelemetry) -> None:

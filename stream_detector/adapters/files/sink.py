@@ -14,8 +14,9 @@ import msgspec
 from stream_detector.ports import SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from stream_detector.ports import Ended
     from stream_detector.records import Message
 
 
@@ -52,6 +53,9 @@ class FileSink:
     @property
     def unseen(self) -> bool:
         return False
+
+    def ended(self) -> Sequence[Ended]:
+        return ()
 
     def send(self, message: Message) -> None:
         headers = {name: value.decode("utf-8", "replace") for name, value in message.headers}

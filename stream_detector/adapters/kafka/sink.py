@@ -20,7 +20,10 @@ from stream_detector.config import milliseconds
 from stream_detector.ports import SinkError, SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stream_detector import config
+    from stream_detector.ports import Ended
     from stream_detector.records import Message
 
 log = logging.getLogger(__name__)
@@ -65,6 +68,9 @@ class KafkaSink:
     @property
     def unseen(self) -> bool:
         return False
+
+    def ended(self) -> Sequence[Ended]:
+        return ()
 
     @property
     def in_flight(self) -> int:

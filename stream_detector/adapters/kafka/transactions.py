@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,10 +21,10 @@ from kafka import KafkaProducer, errors
 from stream_detector.adapters.kafka.client import explain, heals
 from stream_detector.adapters.kafka.sink import KafkaSink, producer_options
 from stream_detector.config import milliseconds
-from stream_detector.ports import SinkError
+from stream_detector.ports import Ended, SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from stream_detector import config
     from stream_detector.records import Message
@@ -71,6 +72,7 @@ class Transactions:
         self._failing_since: float | None = None
         self._open = False
         self._began = 0.0
+        self._ended: deque[Ended] = deque()  # by the client's thread as well
         self._covered = True
         self._closed = False
         self.broken = False
@@ -82,7 +84,10 @@ class Transactions:
 
     @property
     def unseen(self) -> bool:
-        return self._open
+        return self._open or self.broken
+
+    def ended(self) -> Sequence[Ended]:
+        return [self._ended.popleft() for _ in range(len(self._ended))]
 
     def send(self, message: Message) -> None:
         if self.broken:
@@ -117,7 +122,7 @@ class Transactions:
         except (SinkError, errors.KafkaError) as error:
             self._fail(error)
             return False
-        self._open = False
+        self._end("committed")
         self._failing_since = None
         return True
 
@@ -132,7 +137,8 @@ class Transactions:
             log.warning("the brokers will be asked again for a transaction: %s", error)
             self._failing_since = None  # while nobody answers nothing fails that could be mended
             return False
-        self._open, self._covered, self.broken = False, True, False
+        self._end("aborted")
+        self._covered, self.broken = True, False
         return True
 
     def close(self) -> None:
@@ -166,6 +172,11 @@ class Transactions:
         if not self._open:
             self._producer.begin_transaction()
             self._open, self._began = True, self._clock()
+
+    def _end(self, outcome: str) -> None:
+        seconds = self._clock() - self._began if self._open else 0.0  # it may not have begun
+        self._open = False
+        self._ended.append(Ended(outcome, seconds))
 
     def _finish(self, offsets: Mapping[Any, Any], member: Any) -> None:
         if offsets:

@@ -19,7 +19,7 @@ from stream_detector.records import Message, Partition, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from stream_detector.ports import Position
+    from stream_detector.ports import Ended, Position
 
 
 class MemoryBroker:
@@ -196,6 +196,9 @@ class MemorySink:
     @property
     def unseen(self) -> bool:
         return False
+
+    def ended(self) -> Sequence[Ended]:
+        return ()
 
     def send(self, message: Message) -> None:
         self.flush()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from stream_detector.ports import SinkError
+from stream_detector.ports import Ended, SinkError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stream_detector.records import Message, Record
 
@@ -49,13 +49,18 @@ class MemoryTransactions:
         self._id = transactional_id
         self._epoch = broker.begin(transactional_id)
         self._messages: list[Message] = []
+        self._ended: list[Ended] = []
         self._covered = True
         self.broken = False
         """Nothing can be committed before `renew`."""
 
     @property
     def unseen(self) -> bool:
-        return bool(self._messages)
+        return bool(self._messages) or self.broken
+
+    def ended(self) -> Sequence[Ended]:
+        found, self._ended = self._ended, []
+        return found
 
     def send(self, message: Message) -> None:
         """Raises SinkError where another one has taken over the id."""
@@ -91,6 +96,8 @@ class MemoryTransactions:
                     timestamp=message.timestamp,
                     headers=message.headers,
                 )
+            if self._messages:
+                self._ended.append(Ended("committed", 0.0))
             self._messages.clear()
             positions()
             return True
@@ -101,6 +108,7 @@ class MemoryTransactions:
 
     def renew(self) -> None:
         """Begin anew after an abort."""
+        self._ended.append(Ended("aborted", 0.0))
         self._messages.clear()
         self._covered = True
         self.broken = False

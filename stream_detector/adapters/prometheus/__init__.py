@@ -25,6 +25,7 @@ from stream_detector.adapters.prometheus.catalogue import (
     SAVES,
     STAGES,
     STATES,
+    TRANSACTIONS,
     Catalogue,
 )
 
@@ -73,6 +74,9 @@ class PrometheusTelemetry:
             metrics.dead_letters.labels(reason.value).inc(count)
         for labels, count in Tally(map(_event_labels, progress.events)).items():
             metrics.events.labels(*labels).inc(count)
+        for ended in progress.transactions:
+            metrics.transactions.labels(_closed(ended.outcome, TRANSACTIONS)).inc()
+            metrics.transaction_seconds.observe(ended.seconds)
         for objection, count in progress.suppressed.items():
             metrics.episodes_suppressed.labels(_closed(objection, OBJECTIONS)).inc(count)
         self._topics(progress)

@@ -57,6 +57,7 @@ RELOADS: Final = ("swapped", "refused", "incompatible", "absent")
 STATES: Final = tuple(state.value for state in Maturity)
 RESTORES: Final = ("new", "exact", "older", "partial", "bounded")
 SAVES: Final = ("written", "failed")
+TRANSACTIONS: Final = ("committed", "aborted")
 OBJECTIONS: Final = ("direction", "deviation")
 OTHER: Final = "other"
 """Label value for what is not in its closed set: visible, and still bounded."""
@@ -153,8 +154,22 @@ class Catalogue:
         # What came out.
         self.events: Final = Counter(
             "stream_detector_events_total",
-            "Events published, by kind, status and severity.",
+            "Events that readers can see, by kind, status and severity.",
             ["kind", "status", "severity"],
+            registry=registry,
+        )
+        # With `delivery: exactly_once` alone. Aborted: the worker goes back to the last commit.
+        self.transactions: Final = Counter(
+            "stream_detector_transactions_total",
+            "Transactions over events, dead letters and offsets, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        # Readers of committed events wait for so long.
+        self.transaction_seconds: Final = Histogram(
+            "stream_detector_transaction_seconds",
+            "Time from the first message of a transaction to its end.",
+            buckets=SLOW_EDGES,
             registry=registry,
         )
         # Once for each anomaly, whether or not it opened an episode later.
@@ -272,6 +287,8 @@ class Catalogue:
             self.model_reloads.labels(outcome)
         for outcome in RESTORES:
             self.restores.labels(outcome)
+        for outcome in TRANSACTIONS:
+            self.transactions.labels(outcome)
         for outcome in SAVES:
             self.snapshots.labels(outcome)
 
