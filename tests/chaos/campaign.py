@@ -113,8 +113,12 @@ class Campaign:
         parallel: int = 4,
         until: float = float("inf"),
         where: Where | None = None,
+        session: float = 2.0,
     ) -> None:
-        """`until`: monotonic clock, no schedule begins later; `where`: all run on such brokers."""
+        """`until`: monotonic clock, no schedule begins later; `where`: all run on such brokers;
+        `session`: kafka.session_timeout, s.
+        """
+        self._session = session
         self._folder = folder
         self._delivery = delivery
         self._seed = seed
@@ -138,7 +142,7 @@ class Campaign:
         self._truths: dict[tuple[int, bool], Oracle] = {}
         self._lock = threading.Lock()
         self.verdicts: list[Verdict] = []
-        preload(torch=torch > 0)
+        preload(torch=torch > 0, clocks="clock_jump" in kinds)
 
     def run(self, progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """The report; `progress` is called with the one so far after each schedule."""
@@ -194,7 +198,13 @@ class Campaign:
         truth = self._truth(schedule)
         try:
             told = Supervisor(
-                schedule, truth, lane, folder, self._delivery, self._base(schedule)
+                schedule,
+                truth,
+                lane,
+                folder,
+                self._delivery,
+                self._base(schedule),
+                self._session,
             ).run()
             verdict = judge(schedule, told, truth, self._delivery)
         except Exception as error:  # noqa: BLE001  # one schedule must not end the others
@@ -222,6 +232,7 @@ class Campaign:
             "kills": sum(each.told.kills for each in every),
             "delivery": self._delivery,
             "seed": self._seed,
+            "session_timeout": self._session,
             "torch_schedules": sum(each.schedule.torch for each in every),
             "static_member_schedules": sum(each.schedule.static for each in every),
             "faults": dict(faults),

@@ -7,8 +7,10 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING
 
+from tests.chaos.machine import faked
 from tests.chaos.worker import work
 
 if TYPE_CHECKING:
@@ -22,9 +24,20 @@ _processes = threading.Lock()
 """multiprocessing looks at all children whenever one is started: one thread at a time."""
 
 
-def preload(*, torch: bool) -> None:
-    """What workers have imported when they are forked; before the first of them."""
+def preload(*, torch: bool, clocks: bool) -> None:
+    """What workers have imported when they are forked; before the first of them.
+
+    `clocks`: theirs can be set (`machine.set_clock`).
+    """
     _forks.set_forkserver_preload(["tests.chaos.worker", *(["torch"] if torch else [])])
+    resource_tracker.ensure_running()
+    before = dict(os.environ)
+    os.environ.update(faked() if clocks else {})
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
 
 
 @dataclass
