@@ -35,7 +35,7 @@ BASE: dict[str, Any] = {
     "commit_every": "200ms",
     # Nothing but the input decides what is said: ticks would follow the wall clock.
     "time": {"tick_every": None, "evict_after": "8h"},
-    "limits": {"max_batch": 25},
+    "limits": {"max_batch": 50},
     "episodes": {
         "quiet_period": 9,
         "update_every": "15m",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import json
 import os
 import signal
@@ -194,6 +195,7 @@ def _harm_system(faults: WorkerFaults) -> None:
 def work(task: Task) -> None:
     """The process: until SIGTERM, a fault, or all is done."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    gc.freeze()  # what was imported before the fork is not looked through again and again
     os.environ[CLOCK] = str(task.clock)
     log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
