@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.chaos.samples import Oracle, Told
     from tests.chaos.schedules import Schedule, Step
 
-MAX_POLL = 3.0  # s
+MAX_POLL = 3.0  # s, at least
 DRAIN = 240.0  # s; a busy machine throws members out of their group again and again
 RESTORED = re.compile(r"\[(\d+)\]: state in place \((\w+)\)")
 
@@ -50,7 +50,7 @@ class Supervisor(Fleet):
         self._oracle = oracle
         self._lane = lane
         self._delivery = delivery
-        self._session = session
+        self._max_poll = max(MAX_POLL, session)
         self._patience = 6 + 3 * session  # s until a fault counts as not fired
         self._disk: Disk | None = None
         self._fed = 0
@@ -61,7 +61,7 @@ class Supervisor(Fleet):
                 "bootstrap_servers": lane.for_workers,
                 "group_id": name,
                 "session_timeout": f"{session:g}s",
-                "max_poll_interval": f"{MAX_POLL:g}s",
+                "max_poll_interval": f"{self._max_poll:g}s",
                 # Many workers wait side by side: they need not ask twenty times a second.
                 "fetch_max_wait": "500ms",
             },
@@ -150,7 +150,7 @@ class Supervisor(Fleet):
 
     def _order(self, step: Step) -> None:
         """Each worker gets the order; the first that comes to the place does it."""
-        order = Order(step.fault, step.call, step.amount)
+        order = Order(step.fault, step.call, self._too_long(step))
         seen = tally(self._journal())[step.fault]
         if FAULTS[step.fault].restarts:
             self._wait(self._has_files, self._patience, step.workers, None)
@@ -173,6 +173,10 @@ class Supervisor(Fleet):
         for worker in self._workers:
             worker.orders.give()
 
+    def _too_long(self, step: Step) -> float:
+        """So many seconds without a poll cost a worker its partitions."""
+        return step.amount + self._max_poll - MAX_POLL
+
     def _kill_any_time(self, step: Step) -> bool:
         self._feed()
         self._wait(lambda: False, self._rng.uniform(0, 2.5), step.workers, None)
@@ -190,7 +194,7 @@ class Supervisor(Fleet):
             return False
         worker = self._rng.choice(alive)
         worker.signal(signal.SIGSTOP)
-        time.sleep(max(step.amount, self._session + 1))
+        time.sleep(self._too_long(step))
         worker.signal(signal.SIGCONT)
         return True
 
