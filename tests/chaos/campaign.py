@@ -142,7 +142,7 @@ class Campaign:
         self._truths: dict[tuple[int, bool], Oracle] = {}
         self._lock = threading.Lock()
         self.verdicts: list[Verdict] = []
-        preload(torch=torch > 0, clocks="clock_jump" in kinds)
+        preload(torch=torch > 0)
 
     def run(self, progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """The report; `progress` is called with the one so far after each schedule."""
@@ -194,9 +194,9 @@ class Campaign:
         if time.monotonic() > self._until:
             return
         folder = self._folder / schedule.name
-        folder.mkdir(parents=True)
         truth = self._truth(schedule)
         try:
+            folder.mkdir(parents=True)
             told = Supervisor(
                 schedule,
                 truth,
@@ -208,7 +208,7 @@ class Campaign:
             ).run()
             verdict = judge(schedule, told, truth, self._delivery)
         except Exception as error:  # noqa: BLE001  # one schedule must not end the others
-            (folder / "error").write_text(traceback.format_exc(), "utf-8")
+            folder.with_suffix(".error").write_text(traceback.format_exc(), "utf-8")
             verdict = Verdict(schedule, Told(), failures=[f"broken off: {error!r}"])
         if not verdict.failures:
             shutil.rmtree(folder, ignore_errors=True)

@@ -34,6 +34,7 @@ class Fleet:
         self._lines: list[list[str]] = []  # of all journals, as far as they were read
         self._read: dict[Path, int] = {}  # bytes of each journal
         self._said = Told()
+        self._clock = any(step.fault == "clock_jump" for step in schedule.steps)
 
     def _journal(self) -> list[list[str]]:
         for path in (task.journal for task in self._tasks):
@@ -57,7 +58,7 @@ class Fleet:
         orders = Orders(task.orders)
         if order is not None:
             orders.give(order)
-        worker = fork(task, orders)
+        worker = fork(task, orders, clock=self._clock)
         self._workers.append(worker)
         return worker
 
