@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.chaos.campaign import Campaign
 from tests.chaos.faults import FAULTS
+from tests.chaos.machine import lacking
 
 console = Console(stderr=True)
 
@@ -34,6 +35,9 @@ def main(
     parallel: Annotated[
         int, typer.Option(min=1, help="Schedules side by side on the shared broker.")
     ] = 4,
+    session_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds after which the group goes on without a worker.")
+    ] = 6.0,
     minutes: Annotated[
         float | None, typer.Option(help="No schedule begins after so many minutes.")
     ] = None,
@@ -56,6 +60,9 @@ def main(
     unknown = sorted(set(chosen) - set(FAULTS))
     if unknown:
         raise typer.BadParameter(f"no such fault: {', '.join(unknown)}", param_hint="--kinds")
+    for kind, why in lacking(chosen).items():
+        message = f"{kind}: {why}, or leave it out of --kinds"
+        raise typer.BadParameter(message, param_hint="--kinds")
     folder = keep or Path(tempfile.mkdtemp(prefix="stream-detector-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     registry = trained(folder) if torch else None
@@ -69,6 +76,7 @@ def main(
         registry=registry,
         parallel=parallel,
         where=where,
+        session=session_timeout,
         until=time.monotonic() + 60 * minutes if minutes is not None else float("inf"),
     )
     columns = (TextColumn("schedules"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -35,7 +35,7 @@ BASE: dict[str, Any] = {
     "commit_every": "200ms",
     # Nothing but the input decides what is said: ticks would follow the wall clock.
     "time": {"tick_every": None, "evict_after": "8h"},
-    "limits": {"max_batch": 25},
+    "limits": {"max_batch": 50},
     "episodes": {
         "quiet_period": 9,
         "update_every": "15m",
@@ -113,8 +113,12 @@ class Campaign:
         parallel: int = 4,
         until: float = float("inf"),
         where: Where | None = None,
+        session: float = 2.0,
     ) -> None:
-        """`until`: monotonic clock, no schedule begins later; `where`: all run on such brokers."""
+        """`until`: monotonic clock, no schedule begins later; `where`: all run on such brokers;
+        `session`: kafka.session_timeout, s.
+        """
+        self._session = session
         self._folder = folder
         self._delivery = delivery
         self._seed = seed
@@ -190,15 +194,21 @@ class Campaign:
         if time.monotonic() > self._until:
             return
         folder = self._folder / schedule.name
-        folder.mkdir(parents=True)
         truth = self._truth(schedule)
         try:
+            folder.mkdir(parents=True)
             told = Supervisor(
-                schedule, truth, lane, folder, self._delivery, self._base(schedule)
+                schedule,
+                truth,
+                lane,
+                folder,
+                self._delivery,
+                self._base(schedule),
+                self._session,
             ).run()
             verdict = judge(schedule, told, truth, self._delivery)
         except Exception as error:  # noqa: BLE001  # one schedule must not end the others
-            (folder / "error").write_text(traceback.format_exc(), "utf-8")
+            folder.with_suffix(".error").write_text(traceback.format_exc(), "utf-8")
             verdict = Verdict(schedule, Told(), failures=[f"broken off: {error!r}"])
         if not verdict.failures:
             shutil.rmtree(folder, ignore_errors=True)
@@ -222,6 +232,7 @@ class Campaign:
             "kills": sum(each.told.kills for each in every),
             "delivery": self._delivery,
             "seed": self._seed,
+            "session_timeout": self._session,
             "torch_schedules": sum(each.schedule.torch for each in every),
             "static_member_schedules": sum(each.schedule.static for each in every),
             "faults": dict(faults),

@@ -6,6 +6,7 @@ system call a line, so that a line that was written survives a kill -9 right aft
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import random
@@ -54,8 +55,9 @@ KILLS = (
 OTHERS = (
     Fault("sigstop"),
     Fault("stall", "before the acknowledgement", "stall", calls=10),
-    Fault("disk_full", "before a file is synced", "refuse"),
-    Fault("clock_jump", "the time is asked", "jump"),
+    Fault("disk_fails", "before a file is synced", "refuse"),
+    Fault("disk_full"),
+    Fault("clock_jump"),
     Fault("snapshot_flipped"),
     Fault("snapshots_all_flipped", degrades=True),
     Fault("trimmed_past_replay", degrades=True),
@@ -67,12 +69,13 @@ FAULTS = {fault.name: fault for fault in (*KILLS, *OTHERS)}
 _NUMBER = {name: number for number, name in enumerate(FAULTS, 1)}
 _NAME = {number: name for name, number in _NUMBER.items()}
 _ORDER = struct.Struct("<qqq")
+NOTICEABLE = 30.0  # s of a jump of the clock
 
 
 class Order(NamedTuple):
     fault: str = ""
     call: int = 0  # the fault comes at this call
-    amount: float = 0.0  # s; how long, how far
+    amount: float = 0.0  # s; how long
 
 
 NOTHING = Order()
@@ -113,7 +116,8 @@ class WorkerFaults:
     def __init__(self, orders: Orders, journal: Journal) -> None:
         self._orders = orders
         self._journal = journal
-        self._jumped = 0.0
+        self._jumped = False
+        self._began = time.time() - time.monotonic()
 
     def __call__(self, place: str) -> None:
         order = self._orders.read()
@@ -134,16 +138,14 @@ class WorkerFaults:
             self._orders.give()
             time.sleep(order.amount)
         elif does == "refuse":  # until the order is taken back
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def jump(self) -> float:
-        """Seconds by which the wall clock is wrong just now."""
-        order = self._orders.read()
-        amount = order.amount if order.fault == "clock_jump" else 0.0
-        if amount and amount != self._jumped:
-            self._journal("fired", order.fault)
-        self._jumped = amount
-        return amount
+    def look_at_the_clock(self) -> None:
+        """Tells when the wall clock has moved against the one that never goes back."""
+        wrong = time.time() - time.monotonic() - self._began
+        if abs(wrong) > NOTICEABLE and not self._jumped:
+            self._journal("jumped", round(wrong))
+        self._jumped = abs(wrong) > NOTICEABLE
 
 
 def _die() -> None:

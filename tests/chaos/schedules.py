@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -10,12 +11,12 @@ from tests.chaos.faults import FAULTS, KILLS, OTHERS
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-STEPS = 9
-KILL_STEPS = 6  # at least
-PORTIONS = STEPS + 7  # of the input; some steps take two
+STEPS = 12
+KILL_STEPS = 9  # at least
+PORTIONS = STEPS + 6  # of the input; some steps take two
 VARIANTS = 4  # of the input
 DEGRADED = 0.25  # share of schedules in which a partition loses all its snapshots
-WORKERS = (1, 1, 3, 3, 3, 2, 2, 1, 2)  # up and down, step by step
+WORKERS = (1, 1, 3, 3, 3, 2, 2, 1, 2, 3, 1, 2)  # up and down, step by step
 
 Where = Literal["any", "broker", "cluster"]
 
@@ -92,7 +93,7 @@ def draw(
 
 def _amount(name: str, rng: random.Random, transactions: bool) -> float:  # noqa: FBT001
     if name == "clock_jump":
-        return rng.choice((-1, 1)) * rng.uniform(60, 1e6)
+        return rng.choice((-1, 1)) * math.exp(rng.uniform(math.log(60), math.log(1e6)))
     if transactions and name in {"sigstop", "stall"} and rng.random() < 0.3:
         return rng.uniform(11, 12)  # the broker has given the transaction up meanwhile
     return rng.uniform(*{"network_cut": (1, 7), "broker_restart": (0, 3)}.get(name, (4.5, 6)))

@@ -1,18 +1,12 @@
-"""Runs one schedule: starts workers, gives orders, harms what lies around them, starts them again.
-
-Does what whoever runs the service would do, and nothing more: a worker that is gone is started
-again.
-"""
+"""Runs one schedule: gives orders to workers, harms what lies around them, reads what they did."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
 import time
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -20,41 +14,45 @@ import yaml
 from stream_detector.adapters.kafka import committed
 from stream_detector.formats import checkpoint
 from stream_detector.formats.snapshots import offset_of
-from tests.chaos.children import Worker, fork
-from tests.chaos.faults import FAULTS, Order, Orders, tally
-from tests.chaos.samples import PARTITIONS, Output, Told
-from tests.chaos.worker import CONFIG, Task
+from tests.chaos.faults import FAULTS, Order, tally
+from tests.chaos.fleet import Fleet
+from tests.chaos.machine import Disk, set_clock
+from tests.chaos.samples import PARTITIONS, Output
+from tests.chaos.worker import CONFIG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.chaos.brokers import Lane
-    from tests.chaos.samples import Oracle
+    from tests.chaos.children import Worker
+    from tests.chaos.samples import Oracle, Told
     from tests.chaos.schedules import Schedule, Step
 
-SESSION = 2.0  # s
-MAX_POLL = 3.0  # s
-PATIENCE = 12.0  # s until a fault counts as not fired
-DRAIN = 240.0  # s; a busy machine throws members out of their group again and again
+MAX_POLL = 3.0  # s, at least
+DRAIN = 120.0  # s without a record; on a busy machine members are thrown out again and again
 RESTORED = re.compile(r"\[(\d+)\]: state in place \((\w+)\)")
-ENDED_WELL = {0, -signal.SIGKILL, -signal.SIGTERM}  # when asked, or before it could listen
 
 
-class Supervisor:
+class Supervisor(Fleet):
     def __init__(
-        self, schedule: Schedule, oracle: Oracle, lane: Lane, folder: Path, delivery: str, base: Any
+        self,
+        schedule: Schedule,
+        oracle: Oracle,
+        lane: Lane,
+        folder: Path,
+        delivery: str,
+        base: Any,
+        session: float,
     ) -> None:
-        """`base`: the configuration but for names, brokers and snapshots."""
-        self._schedule = schedule
+        """`base`: the configuration but for names, brokers and snapshots; `session`: in s."""
+        super().__init__(schedule, folder)
         self._oracle = oracle
         self._lane = lane
-        self._folder = folder
         self._delivery = delivery
-        self._rng = random.Random(schedule.seed)
-        self._workers: list[Worker] = []
-        self._started = 0
-        self._said = Told()
+        self._max_poll = max(MAX_POLL, session)
+        self._patience = 6 + 3 * session  # s until a fault counts as not fired
+        self._disk: Disk | None = None
         self._fed = 0
         name = f"{folder.name}-{os.getpid()}"
         self._input, self._events, self._letters = (f"{name}-{n}" for n in ("in", "out", "dead"))
@@ -62,8 +60,10 @@ class Supervisor:
             "kafka": {
                 "bootstrap_servers": lane.for_workers,
                 "group_id": name,
-                "session_timeout": f"{SESSION:g}s",
-                "max_poll_interval": f"{MAX_POLL:g}s",
+                "session_timeout": f"{session:g}s",
+                "max_poll_interval": f"{self._max_poll:g}s",
+                # Many workers wait side by side: they need not ask twenty times a second.
+                "fetch_max_wait": "500ms",
             },
             "input": {"topics": [self._input], "start": "earliest"},
             "output": {"topic": self._events, "dead_letter_topic": self._letters},
@@ -86,6 +86,8 @@ class Supervisor:
                 worker.signal(signal.SIGKILL)
             for worker in self._workers:
                 worker.wait(10)
+            if self._disk is not None:
+                self._disk.close()
         said = self._said
         lines = self._journal()
         said.faults += tally(lines)
@@ -106,6 +108,8 @@ class Supervisor:
 
     def _prepare(self) -> None:
         self._configure()
+        if any(step.fault == "disk_full" for step in self._schedule.steps):
+            self._disk = Disk(self._folder / "snapshots")
         self._lane.create({self._input: PARTITIONS, self._events: 1, self._letters: 1})
 
     def _configure(self, **changes: Any) -> None:
@@ -119,60 +123,12 @@ class Supervisor:
             self._lane.put(self._input, self._oracle.portions[self._fed])
             self._fed += 1
 
-    def _journal(self) -> list[list[str]]:
-        return [
-            line.split()
-            for path in self._folder.glob("journal-*")
-            for line in path.read_text("utf-8").splitlines()
-        ]
-
     def _unscored(self, lines: list[list[str]]) -> int:
         """Records that no worker dealt with live."""
         dealt: dict[int, set[int]] = {number: set() for number in range(PARTITIONS)}
         for _, number, start, end in (words for words in lines if words[0] == "dealt"):
             dealt[int(number)].update(range(int(start), int(end)))
         return sum(len(set(range(end)) - dealt[n]) for n, end in self._oracle.ends.items())
-
-    # Workers
-
-    def _start(self, ends: Mapping[int, int] | None = None, order: Order | None = None) -> Worker:
-        self._started += 1
-        instance = None
-        if self._schedule.static:
-            taken = {worker.task.instance for worker in self._workers}
-            instance = next(name for n in count() if (name := f"worker-{n}") not in taken)
-        task = Task(self._folder, self._started, instance, ends)
-        orders = Orders(task.orders)
-        if order is not None:
-            orders.give(order)
-        worker = fork(task, orders)
-        self._workers.append(worker)
-        return worker
-
-    def _alive(self) -> list[Worker]:
-        return [each for each in self._workers if not each.stopping and not self._over(each)]
-
-    def _over(self, worker: Worker) -> bool:
-        if not worker.ended():
-            return False
-        self._workers.remove(worker)
-        if worker.code == -signal.SIGKILL:
-            self._said.kills += 1
-        elif worker.code not in ENDED_WELL or not worker.stopping:
-            *_, last = worker.task.log.read_text("utf-8", "replace").splitlines() or [""]
-            self._said.crashes.append(f"exit {worker.code}: {last[-300:]}")
-        return True
-
-    def _scale(self, wanted: int, order: Order | None = None) -> None:
-        """As many workers as wanted; those that are too many are asked to leave."""
-        for worker in list(self._workers):
-            self._over(worker)
-        alive = self._alive()
-        for worker in alive[wanted:]:
-            worker.stopping = True
-            worker.signal(signal.SIGTERM)
-        for _ in range(wanted - len(alive)):
-            self._start(order=order)
 
     # Steps
 
@@ -194,10 +150,10 @@ class Supervisor:
 
     def _order(self, step: Step) -> None:
         """Each worker gets the order; the first that comes to the place does it."""
-        order = Order(step.fault, step.call, step.amount)
+        order = Order(step.fault, step.call, self._too_long(step))
         seen = tally(self._journal())[step.fault]
         if FAULTS[step.fault].restarts:
-            self._wait(self._has_files, PATIENCE, step.workers, None)
+            self._wait(self._has_files, self._patience, step.workers, None)
             self._feed()
             self._wait(lambda: False, self._rng.uniform(0.05, 0.5), step.workers, None)
             for worker in self._alive()[:1]:
@@ -207,31 +163,19 @@ class Supervisor:
         self._scale(step.workers, order)
         self._feed()
         fired = self._wait(
-            lambda: tally(self._journal())[step.fault] > seen, PATIENCE, step.workers, order
+            lambda: tally(self._journal())[step.fault] > seen, self._patience, step.workers, order
         )
         if not fired:
             self._said.unfired.append(step.fault)
-        elif FAULTS[step.fault].does in {"refuse", "jump"}:
+        elif FAULTS[step.fault].does == "refuse":
             self._feed()
             self._wait(lambda: False, 2.0, step.workers, order)
         for worker in self._workers:
             worker.orders.give()
 
-    def _wait(
-        self, done: Callable[[], bool], seconds: float, workers: int, order: Order | None
-    ) -> bool:
-        """False where it is not done in time; whoever died meanwhile is replaced."""
-        deadline = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-            self._scale(workers, order)
-        return True
-
-    def _kill(self, worker: Worker) -> None:
-        worker.signal(signal.SIGKILL)
-        worker.wait(10)
+    def _too_long(self, step: Step) -> float:
+        """So many seconds without a poll cost a worker its partitions."""
+        return step.amount + self._max_poll - MAX_POLL
 
     def _kill_any_time(self, step: Step) -> bool:
         self._feed()
@@ -250,8 +194,48 @@ class Supervisor:
             return False
         worker = self._rng.choice(alive)
         worker.signal(signal.SIGSTOP)
-        time.sleep(step.amount)
+        time.sleep(self._too_long(step))
         worker.signal(signal.SIGCONT)
+        return True
+
+    def _clock_jump(self, step: Step) -> bool:
+        """The workers that are there go wrong, those that start meanwhile are right."""
+        wrong: list[Worker] = []
+
+        def jump() -> None:
+            if not any(worker in self._workers for worker in wrong):
+                wrong[:] = self._alive()
+                for worker in wrong:
+                    set_clock(worker.task.clock, step.amount)
+
+        try:
+            return self._until_noticed("jumped", step, jump)
+        finally:
+            for worker in wrong:
+                set_clock(worker.task.clock, 0)
+
+    def _disk_full(self, step: Step) -> bool:
+        assert self._disk is not None
+        try:
+            return self._until_noticed("full", step, self._disk.fill)
+        finally:
+            self._disk.free()
+
+    def _until_noticed(
+        self, word: str, step: Step, again: Callable[[], object] = lambda: None
+    ) -> bool:
+        """Until a worker has written so into its journal, and 2 s more; `again` and `again`."""
+
+        def times() -> int:
+            again()
+            return sum(words[0] == word for words in self._journal())
+
+        before = times()
+        self._feed()
+        if not self._wait(lambda: times() > before, self._patience, step.workers, None):
+            return False
+        self._feed()
+        self._wait(lambda: times() < 0, 2.0, step.workers, None)
         return True
 
     def _broker_restart(self, step: Step) -> bool:
@@ -296,7 +280,7 @@ class Supervisor:
 
     def _all_die(self, step: Step, ready: Callable[[], bool]) -> bool:
         self._feed()
-        if not self._wait(ready, PATIENCE, step.workers, None):
+        if not self._wait(ready, self._patience, step.workers, None):
             return False
         self._feed()
         self._wait(lambda: False, self._rng.uniform(0.1, 0.6), step.workers, None)
@@ -375,8 +359,12 @@ class Supervisor:
         def drained() -> bool:
             return self._unscored(self._journal()) == 0
 
-        if not self._wait(drained, DRAIN, workers, None):
-            self._said.problems.append(f"not all was read after {DRAIN:g} s")
+        left = self._unscored(self._journal())
+        while not self._wait(drained, DRAIN, workers, None):
+            before, left = left, self._unscored(self._journal())
+            if left >= before:
+                self._said.problems.append(f"{left} records not read, none in {DRAIN:g} s")
+                break
         self._scale(0)
         for worker in list(self._workers):
             if not worker.wait(20):
@@ -385,7 +373,7 @@ class Supervisor:
             self._over(worker)
         last = self._start(self._oracle.ends)
         last.stopping = True
-        if not last.wait(DRAIN):
+        if not last.wait(2 * DRAIN):
             self._said.problems.append("the last worker did not come to the end")
         self._over(last)
         if last.task.state.exists():

@@ -11,6 +11,7 @@ import pytest
 
 from tests.chaos.campaign import Campaign, judge
 from tests.chaos.faults import FAULTS, KILLS
+from tests.chaos.machine import lacking
 from tests.chaos.samples import Oracle, Output, Told
 from tests.chaos.schedules import STEPS, draw, places
 from tests.kafka.broker import BrokerUnavailableError
@@ -102,6 +103,8 @@ def test_workers_that_are_killed_at_every_edge_lose_nothing_and_come_to_the_same
     delivery: str, schedules: int, tmp_path: Path
 ) -> None:
     kinds = [name for name, fault in FAULTS.items() if fault.where != "cluster"]
+    if os.environ.get("CI") != "true":  # a build that lacks something fails in test_machine.py
+        kinds = [kind for kind in kinds if kind not in lacking(kinds)]
     campaign = Campaign(
         tmp_path, schedules=schedules, delivery=delivery, seed=1, kinds=kinds, parallel=2
     )

@@ -6,10 +6,13 @@ Imported by the server that workers are forked from: a start costs a fork, no im
 from __future__ import annotations
 
 import ctypes
+import errno
+import gc
 import json
 import os
 import signal
 import tempfile
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -26,8 +29,10 @@ from stream_detector.bundle import Registry
 from stream_detector.commands import run, wiring
 from stream_detector.commands.keeping import keeping
 from stream_detector.config import DetectorConfig, load_yaml
+from stream_detector.ports import SnapshotError
 from stream_detector.records import Partition
 from tests.chaos.faults import Journal, Orders, WorkerFaults
+from tests.chaos.machine import CLOCK
 from tests.chaos.samples import KNOWN
 from tests.fakes import model
 from tests.pipeline.restart_case import FaultySink, FaultySnapshots, FaultySource, Library
@@ -35,7 +40,7 @@ from tests.pipeline.restart_case import FaultySink, FaultySnapshots, FaultySourc
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stream_detector.ports import Model, Polled, Position, Rewindable, Start
+    from stream_detector.ports import Model, Polled, Position, Rewindable, SnapshotStore, Start
     from stream_detector.records import Record, Rejected, Sample
     from stream_detector.restore import Decoder
 
@@ -57,6 +62,10 @@ class Task:
     @property
     def journal(self) -> Path:
         return self.folder / f"journal-{self.number}"
+
+    @property
+    def clock(self) -> Path:
+        return self.folder / f"clock-{self.number}"
 
     @property
     def log(self) -> Path:
@@ -127,6 +136,7 @@ class JournalledSource(FaultySource):
         return found
 
     def poll(self, timeout: float, max_records: int) -> Polled:
+        self._at.look_at_the_clock()
         polled = super().poll(timeout, max_records)
         for record in polled.records:
             place = Partition(record.topic, record.partition)
@@ -140,9 +150,25 @@ class JournalledSource(FaultySource):
         self._ledger.acknowledged(positions)
 
 
+class JournalledSnapshots(FaultySnapshots):
+    """Tells when the disk was full."""
+
+    def __init__(self, store: SnapshotStore, faults: WorkerFaults, journal: Journal) -> None:
+        super().__init__(store, faults)  # type: ignore[arg-type]
+        self._journal = journal
+
+    def write(self, partition: Partition, name: str, data: bytes) -> None:
+        try:
+            super().write(partition, name, data)
+        except SnapshotError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
+                self._journal("full", partition.number)
+            raise
+
+
 def _harm_system(faults: WorkerFaults) -> None:
-    """Files are synced and renamed, transactions committed, the time told, all by way of faults."""
-    sync, rename, now = os.fsync, os.replace, time.time
+    """Files are synced and renamed, transactions committed, all by way of faults."""
+    sync, rename = os.fsync, os.replace
 
     def synced(file: int) -> None:
         faults("before a file is synced")
@@ -153,7 +179,8 @@ def _harm_system(faults: WorkerFaults) -> None:
         rename(old, new)
 
     os.fsync, os.replace = synced, renamed  # type: ignore[assignment]
-    time.time = lambda: now() + faults.jump()
+    # libfaketime refuses to sleep until a time of a clock that it leaves alone.
+    time.sleep = threading.Event().wait  # type: ignore[assignment]
 
     def committed(producer: KafkaProducer) -> None:
         faults("offsets are in the transaction")
@@ -168,6 +195,8 @@ def _harm_system(faults: WorkerFaults) -> None:
 def work(task: Task) -> None:
     """The process: until SIGTERM, a fault, or all is done."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    gc.freeze()  # what was imported before the fork is not looked through again and again
+    os.environ[CLOCK] = str(task.clock)
     log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -208,7 +237,7 @@ def serve(
             models,
             source,
             FaultySink(ends.sink, faults),  # type: ignore[arg-type]
-            keeping=replace(kept, store=FaultySnapshots(kept.store, faults)),  # type: ignore[arg-type]
+            keeping=replace(kept, store=JournalledSnapshots(kept.store, faults, journal)),
         )
         journal("ready")
         if task.ends is None:

@@ -86,3 +86,8 @@ def test_errors_that_waiting_can_mend_are_told_from_those_that_it_cannot() -> No
     ]
     assert all(heals(kind()) for kind in healing)
     assert not any(heals(kind()) for kind in fatal)
+
+
+def test_a_machine_whose_clock_is_ahead_is_told_to_set_it() -> None:
+    line = explain(SECURE, errors.InvalidTimestampError("out of range"))
+    assert "clock" in line

@@ -56,6 +56,10 @@ _REMEDIES: tuple[tuple[type[Exception], str], ...] = (
     ),
     (errors.InvalidTopicError, "correct the topic names in input.topics and output"),
     (errors.OffsetMetadataTooLargeError, "raise the brokers' offset.metadata.max.bytes"),
+    (
+        errors.InvalidTimestampError,
+        "set this machine's clock right; the brokers refuse messages from the future",
+    ),
     (errors.UnsupportedVersionError, "use Apache Kafka 2.1 or newer"),
     (
         errors.KafkaTimeoutError,
