@@ -7,6 +7,7 @@ A module that fails one of these is refused with BundleError; nothing of it has 
 
 from __future__ import annotations
 
+import ctypes
 import io
 import time
 import warnings
@@ -32,6 +33,15 @@ LADDER = (16, 64, 256)
 ABSOLUTE = 1e-3
 """Scores are squared errors in normalised units; smaller ones are compared as if of this size."""
 
+KEPT, LARGEST = 64 << 20, 32 << 20
+"""Bytes of freed memory that the allocator keeps, and from which on it maps a request apart.
+
+32 MiB is the most that it takes. Else each tile's large tensors are given back and had again, page
+by page: that takes as long as a third of a small module's arithmetic.
+"""
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Of glibc's mallopt; malloc.h."""
+
 WARM_CALLS = 4
 """Calls of each rung before serving: the executor profiles the first and compiles in the next."""
 
@@ -44,6 +54,17 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BundleError(f"device {name}: there is none here; set `device: auto` or `cpu`")
     return device
+
+
+def keep_memory() -> bool:
+    """Let the process keep what a tile took for the next one; False where the C library can't.
+
+    The environment's MALLOC_TRIM_THRESHOLD_ and its like are overruled.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # musl, macOS
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, LARGEST)) and bool(mallopt(TRIM_THRESHOLD, KEPT))
 
 
 @contextmanager
@@ -94,6 +115,7 @@ def load_model(bundle: Bundle, device: str = "auto", threads: int | None = None)
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_memory()
     where = device_of(device)
     if where.type == "cuda":  # TF32 would leave only three digits
         torch.backends.cudnn.allow_tf32 = False

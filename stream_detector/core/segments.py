@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def heads(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[n] whether each is the first of its like, of rows one after another."""
+    first = np.empty(len(rows), np.bool_)
+    first[:1] = True
+    np.not_equal(rows[1:], rows[:-1], out=first[1:])
+    return first
+
+
 class Segments:
     """`rows` ascending [n] as u segments."""
 
     def __init__(self, rows: NDArray[np.int64]) -> None:
         n = len(rows)
-        first = np.empty(n, np.bool_)
-        first[:1] = True
-        np.not_equal(rows[1:], rows[:-1], out=first[1:])
+        first = heads(rows)
         self.start = np.flatnonzero(first)  # [u]
         self.count = np.diff(self.start, append=n)  # [u]
         self.row = rows[self.start]  # [u]

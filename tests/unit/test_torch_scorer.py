@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -50,6 +52,30 @@ class OneArgument(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         return windows
+
+
+FAULTS = """
+import resource
+import numpy as np
+from stream_detector.adapters.torch_scorer import keep_memory
+
+print(int(keep_memory()))
+before = 0
+for turn in range(101):
+    held = [np.ones(1 << 18) for _ in range(4)]  # 2 MiB each
+    del held
+    if not turn:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_memory_of_a_tile_is_not_had_anew_for_the_next() -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True)
+    kept, faults = map(int, done.stdout.split())
+    if not kept:
+        pytest.skip("this C library has no mallopt")
+    assert faults < 2048  # pages of one turn, of a hundred
 
 
 @pytest.fixture(scope="module")

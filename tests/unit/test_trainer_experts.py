@@ -21,7 +21,7 @@ from trainer.experts.movement import Movement
 from trainer.experts.nearest import Nearest
 from trainer.export import Exported, Scripted
 from trainer.models.base import WindowModel
-from trainer.models.views import ENERGIES, Views, energies
+from trainer.models.views import ENERGIES, Views
 from trainer.preprocess import normalised_windows, stream_windows
 from trainer.runs import Run
 from trainer.scaling import fit_scaling
@@ -42,7 +42,7 @@ def some(n: int, features: int = 1, seed: int = 0) -> torch.Tensor:
 def test_energies_tell_time_scales_apart() -> None:
     time = torch.arange(60.0)
     fast, slow = (torch.sin(time * 2 * torch.pi / period) for period in (2.5, 40.0))
-    found = energies(torch.stack((fast, slow)).unsqueeze(2))[:, :, 0]
+    found = Views(1).energies(torch.stack((fast, slow)).unsqueeze(2))[:, :, 0]
     finest, coarsest = 0, ENERGIES - 5
     assert found[0, finest] > 20 * found[1, finest]
     assert found[1, coarsest] > 20 * found[0, coarsest]

@@ -26,7 +26,11 @@ least value many times faster than its place.
 
 
 class Nearest(Family):
-    """Squared distance per value of the view; 0 for a window that is remembered itself."""
+    """Squared distance per value of the view; 0 for a window that is remembered itself.
+
+    The nearest row m of a view x is that of the least |m|^2 - 2 x m, whose last digits depend on
+    the machine where windows are alike; the distance itself is then computed from the difference.
+    """
 
     names: ClassVar[tuple[str, ...]] = ("nearest_shape", "nearest_form", "nearest_energy")
 
@@ -34,20 +38,29 @@ class Nearest(Family):
         super().__init__(columns, features)
         self.views = Views(features)
         self.used = [name in self.columns for name in self.names]
+        self.shared = features == 1 and self.used[0] and self.used[1]
         sizes = (WINDOW, WINDOW, ENERGIES)
         self.shape, self.form, self.energy = (
             nn.Buffer(torch.zeros(BLOCK, size * features)) for size in sizes
         )
+        self.squares = nn.Buffer(torch.zeros(3, BLOCK))  # |m|^2 of each view
+        self.divided = nn.Buffer(torch.ones(BLOCK))  # -1 / what a form divides its shape by
 
     def measure(self, x: Tensor) -> tuple[Tensor, Tensor]:
         shape, form, energy = self.views(x)
         found: list[Tensor] = []
-        if self.used[0]:
-            found.append(apart(shape, self.shape))
-        if self.used[1]:
-            found.append(apart(form, self.form))
+        if self.shared:  # products of forms are those of their shapes, divided
+            product = shape.flatten(1) @ self.shape.t()
+            found.append(apart(shape, self.shape, self.squares[0] - 2.0 * product))
+            half = 0.5 * self.views.width(shape).flatten(1)
+            away = torch.addcmul(product.mul_(self.divided), half, self.squares[1])
+            found.append(apart(form, self.form, away))
+        if self.used[0] and not self.shared:
+            found.append(nearest(shape, self.shape, self.squares[0]))
+        if self.used[1] and not self.shared:
+            found.append(nearest(form, self.form, self.squares[1]))
         if self.used[2]:
-            found.append(apart(energy, self.energy))
+            found.append(nearest(energy, self.energy, self.squares[2]))
         parts = torch.stack(found, dim=1)
         return parts.mean(dim=2), parts
 
@@ -60,23 +73,31 @@ class Nearest(Family):
         self.shape, self.form, self.energy = (
             nn.Buffer(view.flatten(1).contiguous()) for view in views
         )
+        memory = (self.shape, self.form, self.energy)
+        self.squares = nn.Buffer(torch.stack([one.square().sum(dim=1) for one in memory]))
+        self.divided = nn.Buffer(-1.0 / self.views.width(views[0])[:, 0, 0])
         others = windows[MEMORY:]
         self.learn_usual(others if len(others) else windows)
 
 
+def nearest(
+    view: Tensor,  # [B, D, F]
+    memory: Tensor,  # [K, D F], K a multiple of BLOCK
+    squares: Tensor,  # [K]
+) -> Tensor:  # [B, F]
+    """Mean squared difference of each feature to the nearest row of the memory."""
+    return apart(view, memory, torch.addmm(squares, view.flatten(1), memory.t(), alpha=-2.0))
+
+
 def apart(
     view: Tensor,  # [B, D, F]
-    memory: Tensor,  # [K, D F], K a multiple of `block`
+    memory: Tensor,  # [K, D F]
+    away: Tensor,  # [B, K] least where a row is nearest
     block: int = BLOCK,
 ) -> Tensor:  # [B, F]
-    """Mean squared difference of each feature to the nearest row of the memory.
-
-    The nearest is found by |m|^2 - 2 x m, whose last digits depend on the machine where windows
-    are alike; the distance itself is then computed from the difference.
-    """
+    """Mean squared difference of each feature to the row that is least away."""
     x = view.flatten(1)
-    size = memory.square().sum(dim=1)
-    away = torch.addmm(size, x, memory.t(), alpha=-2.0).view(len(x), -1, block)
-    among = away.amin(dim=2).argmin(dim=1)
-    inside = away[torch.arange(len(x), device=x.device), among].argmin(dim=1)
+    blocks = away.view(len(x), -1, block)
+    among = blocks.amin(dim=2).argmin(dim=1)
+    inside = blocks[torch.arange(len(x), device=x.device), among].argmin(dim=1)
     return (x - memory[among * block + inside]).square().view_as(view).mean(dim=1)

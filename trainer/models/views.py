@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stream_detector.bundle import WINDOW
+from trainer.models.padding import padded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,35 +34,40 @@ RIDGE = 0.03
 """Added to the covariance of the log energies, as a part of its mean variance."""
 
 
-def energies(
-    x: Tensor,  # [B, 60, F]
-    levels: int = LEVELS,
-    halved: int = HALVED,
-    newest: int = NEWEST,
-) -> Tensor:  # [B, 15, F]
-    """Mean squares of Haar details by level and half, variances, mean squared curvature.
+def analysis() -> tuple[Tensor, Tensor]:
+    """Maps of a window's steps to details [60, D], and of their squares to mean energies [D, 16].
 
-    The constants are parameters because TorchScript sees no global ones.
+    Haar details by level and half, deviations from the mean, second differences. One product with a
+    matrix is many times as quick as the few sums that each of them is made of. The last column of
+    the second map is empty (padding.py).
     """
-    found: list[Tensor] = []
-    rest = x
-    for level in range(levels):
+    steps = torch.eye(WINDOW, dtype=torch.float64)
+    details: list[Tensor] = []
+    pools: list[tuple[int, int]] = []  # first detail and end of each energy
+
+    def add(found: Tensor, *parts: slice) -> None:
+        first = sum(one.shape[1] for one in details)
+        details.append(found)
+        for part in parts:
+            start, stop, _ = part.indices(found.shape[1])
+            pools.append((first + start, first + stop))
+
+    rest = steps
+    for level in range(LEVELS):
         even = rest.shape[1] // 2 * 2
         left, right = rest[:, 0:even:2], rest[:, 1:even:2]
-        detail = ((right - left) * math.sqrt(0.5)).square()
+        half = even // 4
+        halves = (slice(0, half), slice(half, None)) if level < HALVED else ()
+        add((right - left) * math.sqrt(0.5), slice(None), *halves)
         rest = (left + right) * math.sqrt(0.5)
-        found.append(detail.mean(dim=1))
-        if level < halved:
-            half = detail.shape[1] // 2
-            found.append(detail[:, :half].mean(dim=1))
-            found.append(detail[:, half:].mean(dim=1))
-    found.append((x - x.mean(dim=1, keepdim=True)).square().mean(dim=1))
-    last = x[:, -newest:]
-    found.append((last - last.mean(dim=1, keepdim=True)).square().mean(dim=1))
-    bend = (x[:, 2:] - 2.0 * x[:, 1:-1] + x[:, :-2]).square()
-    found.append(bend.mean(dim=1))
-    found.append(bend[:, -newest:].mean(dim=1))
-    return torch.stack(found, dim=1)
+    add(steps - steps.mean(dim=1, keepdim=True), slice(None))
+    last = steps[:, -NEWEST:]
+    add(last - last.mean(dim=1, keepdim=True), slice(None))
+    add(steps[:, 2:] - 2.0 * steps[:, 1:-1] + steps[:, :-2], slice(None), slice(-NEWEST, None))
+    pool = torch.zeros(sum(one.shape[1] for one in details), ENERGIES, dtype=torch.float64)
+    for column, (start, stop) in enumerate(pools):
+        pool[start:stop, column] = 1.0 / (stop - start)
+    return torch.cat(details, dim=1).float(), padded(pool.float())
 
 
 class Views(nn.Module):
@@ -70,6 +76,9 @@ class Views(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.soft = SOFT
+        self.count = ENERGIES
+        details, pool = analysis()
+        self.details, self.pool = nn.Buffer(details), nn.Buffer(pool)
         self.floor = nn.Buffer(torch.full((ENERGIES, features), 1e-6))
         self.mean = nn.Buffer(torch.zeros(ENERGIES, features))
         whiten = torch.eye(ENERGIES).unsqueeze(0).repeat(features, 1, 1)
@@ -78,8 +87,17 @@ class Views(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, 60, F] normalised -> shape [B, 60, F], form [B, 60, F], energies [B, 15, F]."""
         shape = x - x.mean(dim=1, keepdim=True)
-        deviation = shape.square().mean(dim=1, keepdim=True).sqrt()
-        return shape, shape / (deviation + self.soft), self.white(energies(x))
+        return shape, shape / self.width(shape), self.white(self.energies(x))
+
+    def width(self, shape: Tensor) -> Tensor:  # [B, 60, F] -> [B, 1, F]
+        """What a shape is divided by to be a form."""
+        return shape.square().mean(dim=1, keepdim=True).sqrt() + self.soft
+
+    def energies(self, x: Tensor) -> Tensor:  # [B, 60, F] -> [B, 15, F]
+        """Mean squares of Haar details by level and half, variances, mean squared curvature."""
+        series = x.transpose(1, 2)  # [B, F, 60]
+        found = torch.matmul(torch.matmul(series, self.details).square(), self.pool)
+        return found[:, :, : self.count].transpose(1, 2)
 
     def white(self, energy: Tensor) -> Tensor:
         """Log energies without what they have in common: mean 0, variance about 1 in training."""
@@ -89,9 +107,9 @@ class Views(nn.Module):
     @torch.no_grad()
     def prepare(self, windows: Windows, total: Callable[[Tensor], Tensor]) -> None:
         """Fit floors and whitening to the training windows, in two passes."""
-        mean = moments(map(energies, windows()), total)[0]
+        mean = moments(map(self.energies, windows()), total)[0]
         self.floor.copy_((FLOOR * mean).clamp_min(1e-9))
-        logs = ((energies(x) + self.floor).log() for x in windows())
+        logs = ((self.energies(x) + self.floor).log() for x in windows())
         mean, second = moments(logs, total)
         self.mean.copy_(mean)
         for feature in range(second.shape[2]):

@@ -7,7 +7,7 @@ taught; see lesson.py. All rows of a piece advance together, each by its own blo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from stream_detector.core.calibration.heights import Heights
 from stream_detector.core.calibration.lesson import MATURE, UNIT, Terms, Usual, learn
 from stream_detector.core.calibration.memory import ALARM, ANCHOR, BLOCK, RARE, RAREST
 from stream_detector.core.calibration.tail import Tail, walk
+from stream_detector.core.segments import heads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,10 +88,12 @@ def judge(
     while len(active):
         room = BLOCK - state.memory["count"][active].astype(np.int64)
         taken = np.minimum(left[active], room)
-        everything = len(active) == len(segments)
-        part = state if everything else state.take(active)
-        _advance(part, active, start[active], taken, t, limits, terms.take(active), rules, judged)
-        if not everything:
+        if len(active) == len(segments):
+            _advance(state, active, start, taken, t, limits, terms, rules, judged)
+        else:
+            part = state.take(active)
+            held = terms.take(active)
+            _advance(part, active, start[active], taken, t, limits, held, rules, judged)
             state.put(active, part)
         start[active] += taken
         left[active] -= taken
@@ -111,64 +114,99 @@ def _advance(
     judged: Judged,
 ) -> None:
     memory = state.memory
-    of = np.repeat(np.arange(len(rows)), taken)
-    ends = np.cumsum(taken)
+    n = len(rows)
+    of = np.arange(n).repeat(taken)
+    ends = taken.cumsum()
     begin = ends - taken
-    within = np.arange(len(of)) - begin[of]
-    at = start[of] + within
-    heights = Heights.of(memory)
-    here, location, deviation = t[at], state.location[of], state.deviation[of]
-    z = (here - location) / deviation
-    tail = Tail.at(walk(memory, of, begin, here), memory["tail"][of], location, deviation)
-    level = judged.level[at] = tail.level(here)
-    fixed, wanted = np.isfinite(limits.t[rows])[of], terms.level[of]
-    height = terms.height(memory, heights)[of]
-    need = np.where(fixed, limits.t[rows][of], location + height * deviation)
-    by_level = ~fixed & np.isfinite(wanted)
-    judged.threshold[at] = np.where(by_level, wanted, tail.level(need))
-    judged.t[at] = np.where(by_level, tail.t(wanted), need)
+    within = np.arange(len(of))
+    at: NDArray[np.int64] | slice
+    if n == 1:  # what the row has is broadcast to its scores: most of a lone series' time is calls
+        at = slice(int(start[0]), int(start[0]) + len(of))
+    else:
+        within -= begin[of]
+        at = start[of] + within
 
-    place = memory["count"].astype(np.int64)[of] + within  # in the block
-    calls = np.where(by_level, level >= wanted, z >= height)
-    calls = np.where(fixed, limits.reached[at], calls) & (judged.seen[at] >= MATURE)
-    for rung, over in (
-        (ANCHOR, z > heights.anchor[of]),
-        (RARE, z >= heights.rare[of]),
-        (RAREST, z >= heights.rarest[of]),
-    ):
-        some = np.flatnonzero(over)
+    def each(value: NDArray[Any]) -> NDArray[Any]:  # [n] -> [k], or [1]
+        return value if n == 1 else value[of]
+
+    heights = Heights.of(memory)
+    here, location, deviation = t[at], each(state.location), each(state.deviation)
+    z = (here - location) / deviation
+    tail = Tail.at(walk(memory, of, begin, here), each(memory["tail"]), location, deviation)
+    level = judged.level[at] = tail.level(here)
+    asked = terms.asked(heights)
+    least = each(terms.height(memory, heights, asked))
+    limit = limits.t[rows]
+    fixed, by_level = each(np.isfinite(limit)), each(np.isfinite(terms.level))
+    need = np.where(fixed, each(limit), location + least * deviation)
+    calls = np.where(fixed, limits.reached[at], z >= least)
+    judged.t[at] = need
+    judged.threshold[at] = tail.level(need)
+    if by_level.any():
+        by_level, wanted = by_level & ~fixed, each(terms.level)
+        judged.t[at] = np.where(by_level, tail.t(wanted), need)
+        judged.threshold[at] = np.where(by_level, wanted, judged.threshold[at])
+        calls = np.where(by_level, level >= wanted, calls)
+    calls &= judged.seen[at] >= MATURE
+
+    place = each(memory["count"].astype(np.int64)) + within  # in the block
+    some = (z > each(heights.anchor)).nonzero()[0]
+    if len(some):
+        _mark(memory, ANCHOR, of[some], place[some])
+        memory["over"] += np.bincount(of[some], minlength=n).astype(np.uint8)
+    for rung, height in ((RARE, heights.rare), (RAREST, heights.rarest)):
+        some = (z >= each(height)).nonzero()[0]
         if len(some):
             _mark(memory, rung, of[some], place[some])
-            if rung == ANCHOR:
-                memory["over"] += np.bincount(of[some], minlength=len(rows)).astype(np.uint8)
     if rules.run > 1:
         calls = _in_a_row(memory, calls, of, begin, ends, rules.run)
-    some = np.flatnonzero(calls)
+    some = calls.nonzero()[0]
     if len(some):
         _begin(memory, of[some], place[some], rules.quiet)
         _mark(memory, ALARM, of[some], place[some])
 
-    young = (memory["known"] < MATURE)[of]
-    cut = np.rint(UNIT * np.clip(z, *np.where(young, WIDE, NARROW) * np.array([[-1], [1]])))
-    memory["sum"] += np.add.reduceat(cut, begin)
-    memory["size"] += np.add.reduceat(np.abs(cut), begin)
-    memory["top"] = np.maximum(memory["top"], np.maximum.reduceat(z, begin))
+    _sum(memory, z, each(memory["known"]), begin)
     memory["count"] += taken.astype(np.uint8)
+    _teach(state, heights, asked, terms, rules)
 
-    full = np.flatnonzero(memory["count"] == BLOCK)
-    if len(full):
+
+def _sum(
+    memory: NDArray[np.void],
+    z: NDArray[np.float64],  # [k]
+    known: NDArray[np.float32],  # [k] or [1]
+    begin: NDArray[np.int64],  # [n]
+) -> None:
+    most = np.where(known < MATURE, WIDE, NARROW)
+    cut = np.rint(UNIT * np.minimum(np.maximum(z, -most), most))
+    memory["sum"] = memory["sum"] + np.add.reduceat(cut, begin)
+    memory["size"] = memory["size"] + np.add.reduceat(np.abs(cut), begin)
+    memory["top"] = np.maximum(memory["top"], np.maximum.reduceat(z, begin))
+
+
+def _teach(
+    state: State, heights: Heights, asked: NDArray[np.float64], terms: Terms, rules: Rules
+) -> None:
+    """Take in the blocks that are full."""
+    memory = state.memory
+    full = (memory["count"] == BLOCK).nonzero()[0]
+    if len(full) == len(memory):
+        known = Usual(state.location, state.deviation)
+        known = learn(memory, known, heights, asked, terms, rules.least, rules.quiet)
+        state.location[:], state.deviation[:] = known
+    elif len(full):
         records = memory[full]
-        usual = Usual(state.location[full], state.deviation[full])
-        usual = learn(records, usual, rules.least, terms.take(full), rules.quiet)
+        known = Usual(state.location[full], state.deviation[full])
+        held, met = terms.take(full), heights.take(full)
+        known = learn(records, known, met, asked[full], held, rules.least, rules.quiet)
         memory[full] = records
-        state.location[full], state.deviation[full] = usual
+        state.location[full], state.deviation[full] = known
 
 
 def _mark(
     memory: NDArray[np.void], height: int, of: NDArray[np.int64], place: NDArray[np.int64]
 ) -> None:
     """Note the first and the last place of each row; both [h], in order."""
-    new = np.diff(of, prepend=-1) != 0
+    new = heads(of)
     head = of[new]
     first = memory["first"]
     first[head, height] = np.minimum(first[head, height], place[new])
@@ -179,7 +217,7 @@ def _begin(
     memory: NDArray[np.void], of: NDArray[np.int64], place: NDArray[np.int64], quiet: int
 ) -> None:
     """Count the alarms that begin: at least `quiet` scores after the last one at the height."""
-    new = np.diff(of, prepend=-1) != 0
+    new = heads(of)
     last = memory["last"][of, ALARM].astype(np.int64)
     since = np.where(last >= 0, place - last - 1, memory["quiet"][of, ALARM] + place)
     between = np.diff(place, prepend=0) - 1

@@ -27,7 +27,6 @@ from stream_detector.core.calibration.memory import (
     ANCHOR,
     BLOCK,
     CLOSED,
-    HEIGHTS,
     MEMORY,
     RARE,
     RAREST,
@@ -80,12 +79,18 @@ class Terms:
     def take(self, rows: NDArray[np.integer]) -> Terms:
         return Terms(self.promised[rows], self.level[rows], self.lasting[rows])
 
-    def height(self, memory: NDArray[np.void], heights: Heights) -> NDArray[np.float64]:
-        """z that raises an alarm; infinite where no budget decides."""
+    def asked(self, heights: Heights) -> NDArray[np.float64]:
+        """z that the budget asks for before the series' own correction; of any where none does."""
         budget = np.isfinite(self.promised)
-        z = heights.at_rate(np.where(budget, self.promised, RARE_RATE))
+        return heights.at_rate(np.where(budget, self.promised, RARE_RATE))
+
+    def height(
+        self, memory: NDArray[np.void], heights: Heights, asked: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """z that raises an alarm; infinite where no budget decides."""
         own = memory["own"].astype(np.float64)
-        return np.where(budget, np.maximum(z + own * heights.excess, heights.anchor), np.inf)
+        z = np.maximum(asked + own * heights.excess, heights.anchor)
+        return np.where(np.isfinite(self.promised), z, np.inf)
 
 
 def prior(
@@ -110,25 +115,26 @@ class Usual(NamedTuple):
 def learn(
     memory: NDArray[np.void],  # [n] whose block is full; written
     usual: Usual,
-    least: float,  # deviation
+    heights: Heights,  # of the block
+    asked: NDArray[np.float64],  # [n] by the budget, z
     terms: Terms,
+    least: float,  # deviation
     quiet: int,  # samples below the threshold that end an episode
 ) -> Usual:
     """Take in the block, and begin the next one; returns location and deviation from now on."""
     learnt = memory["learnt"].astype(np.float64)
-    heights = Heights.of(memory)
     before = memory["peak"][:, ALARM] == CLOSED
-    clusters = [_follow(memory, h, quiet if h == ALARM else QUIET) for h in range(HEIGHTS)]
-    alarm = clusters[ALARM]
+    clusters = _follow(memory, quiet)
+    alarm = clusters.at(ALARM)
     lasting = alarm.during & (alarm.age > terms.lasting)
     later = learnt >= FIRST
-    calm = ~alarm.during | ~later
+    calm = ~(alarm.during & later)
     memory["learnt"] = learnt + BLOCK
 
-    _correct(memory, heights, clusters, terms, learnt >= CONTROLLED)
-    _first_rung(memory, clusters[RARE], later, lasting)
-    _anchor(memory, clusters[ANCHOR], calm & (learnt >= SETTLED), learnt - SETTLED)
-    first = np.flatnonzero(~later)
+    _correct(memory, heights, clusters, terms, asked, learnt >= CONTROLLED)
+    _first_rung(memory, clusters.at(RARE), later, lasting)
+    _anchor(memory, clusters.at(ANCHOR), calm & (learnt >= SETTLED), learnt - SETTLED)
+    first = (~later).nonzero()[0]
     if len(first):
         reach_out(memory, first)
     excess = memory["anchor_excess"] = np.maximum(
@@ -136,7 +142,7 @@ def learn(
     )
     memory["excess"] = np.maximum(memory["excess"], 0.25 * excess)
     memory["rare"] = np.maximum(memory["rare"], memory["anchor"] + 0.3 * excess)
-    first = np.flatnonzero(memory["known"] == 0)
+    first = (memory["known"] == 0).nonzero()[0]
     usual = _usual(memory, usual, least, calm, lasting)
     learn_tail(memory, before | lasting)
     if len(first):  # until now the location was that of others
@@ -158,7 +164,7 @@ def reach_out(memory: NDArray[np.void], rows: NDArray[np.int64]) -> None:
 
 
 class _Clusters(NamedTuple):
-    """What a block means for the clusters above one height; [n] each."""
+    """What a block means for the clusters above each height; [n, 4], or [n] above one of them."""
 
     begun: NDArray[np.bool_]
     ended: NDArray[np.bool_]
@@ -166,27 +172,32 @@ class _Clusters(NamedTuple):
     age: NDArray[np.float64]  # scores since it began
     during: NDArray[np.bool_]  # one was open in some part of the block
 
+    def at(self, height: int) -> _Clusters:
+        begun, ended, peak, age, during = self
+        return _Clusters(
+            begun[:, height], ended[:, height], peak[:, height], age[:, height], during[:, height]
+        )
 
-def _follow(memory: NDArray[np.void], height: int, quiet: int) -> _Clusters:
-    """Open and close clusters by the places of the block's first and last score at the height."""
-    peak, since = memory["peak"][:, height].copy(), memory["quiet"][:, height]
-    age = memory["age"][:, height].astype(np.float64)
-    first, last = memory["first"][:, height], memory["last"][:, height]
+
+def _follow(memory: NDArray[np.void], quiet: int) -> _Clusters:
+    """Open and close clusters by the places of the block's first and last score at each height."""
+    quiets = np.array([QUIET] * ALARM + [quiet])
+    peak, since = memory["peak"].copy(), memory["quiet"]
+    age = memory["age"].astype(np.float64)
+    first, last = memory["first"], memory["last"]
     there = last >= 0
     was = peak > CLOSED
-    if height == ALARM:
-        begun = memory["begun"] > 0
-    else:
-        begun = there & (~was | (since + first >= quiet))
-        if height != ANCHOR:
-            begun |= there & was & (age > LONG)
+    begun = there & (~was | (since + first >= quiets))
+    rungs = slice(RARE, RAREST + 1)
+    begun[:, rungs] |= there[:, rungs] & was[:, rungs] & (age[:, rungs] > LONG)
+    begun[:, ALARM] = memory["begun"] > 0
     silent = np.where(there, BLOCK - 1 - last, since + BLOCK)
-    ended = was & (begun | (~there & (silent >= quiet)))
-    top = memory["top"]
+    ended = was & (begun | (~there & (silent >= quiets)))
+    top = memory["top"][:, None]
     kept = np.where(was & ~ended, peak, CLOSED)
-    memory["peak"][:, height] = np.where(there, np.maximum(kept, top), kept)
-    memory["quiet"][:, height] = np.minimum(silent, UNSEEN)
-    memory["age"][:, height] = np.where(begun, BLOCK - first, np.minimum(age + BLOCK, UNSEEN))
+    memory["peak"] = np.where(there, np.maximum(kept, top), kept)
+    memory["quiet"] = np.minimum(silent, UNSEEN)
+    memory["age"] = np.where(begun, BLOCK - first, np.minimum(age + BLOCK, UNSEEN))
     # An alarm that has ended within a block, as short quiet periods allow, was open in it.
     return _Clusters(begun, ended, peak.astype(np.float64), age, was | begun)
 
@@ -194,17 +205,17 @@ def _follow(memory: NDArray[np.void], height: int, quiet: int) -> _Clusters:
 def _correct(
     memory: NDArray[np.void],
     heights: Heights,
-    clusters: list[_Clusters],
+    clusters: _Clusters,
     terms: Terms,
+    asked: NDArray[np.float64],
     driven: NDArray[np.bool_],
 ) -> None:
     """Drive the corrections of the second rung and of alarms to their rates."""
-    alarm, rarest = clusters[ALARM], clusters[RAREST]
+    alarm, rarest = clusters.at(ALARM), clusters.at(RAREST)
     unending = alarm.during & (alarm.age > LASTING)
+    far = OUTLIER * heights.excess
     # The second rung: its own clusters are what is counted.
-    real = rarest.ended & (
-        (rarest.age >= LASTING) | (rarest.peak > heights.rarest + OUTLIER * heights.excess)
-    )
+    real = rarest.ended & ((rarest.age >= LASTING) | (rarest.peak > heights.rarest + far))
     gain = 0.5
     still = unending | (rarest.during & (rarest.age > LASTING))
     change = rarest.begun * gain - real * gain - np.where(still, 0.0, gain * RAREST_RATE * BLOCK)
@@ -213,8 +224,7 @@ def _correct(
     budget = np.isfinite(terms.promised)
     promised = np.where(budget, terms.promised, 0.0)
     gain_of = np.where(promised < RARE_RATE / 10, 0.5, 0.25)
-    usual = heights.at_rate(np.where(budget, promised, RARE_RATE))
-    real = alarm.ended & ((alarm.age >= LASTING) | (alarm.peak > usual + OUTLIER * heights.excess))
+    real = alarm.ended & ((alarm.age >= LASTING) | (alarm.peak > asked + far))
     change = memory["begun"] - 1.0 * real - np.where(unending, 0.0, promised * BLOCK)
     _add(memory, "own", gain_of * change, driven & budget)
 
@@ -223,7 +233,7 @@ def _add(
     memory: NDArray[np.void], name: str, change: NDArray[np.float64], driven: NDArray[np.bool_]
 ) -> None:
     old = memory[name]
-    memory[name] = np.where(driven, np.clip(old + change, -MOST, MOST), old)
+    memory[name] = np.where(driven, np.minimum(np.maximum(old + change, -MOST), MOST), old)
 
 
 def _first_rung(
@@ -267,7 +277,8 @@ def _anchor(
     weight = np.minimum(np.maximum(1 / (7 * 1440), 1 / (settled + 480)) * BLOCK, 1.0)
     memory["anchor_rate"] = np.where(moves, rate + weight * (clusters.begun / BLOCK - rate), rate)
     gain = np.minimum(np.maximum(0.004, 10.0 / (10.0 + settled)), 1 / 3)
-    change = np.clip(gain * (memory["over"] - ANCHOR_SHARE * BLOCK), -0.5, 1.0)
+    change = gain * (memory["over"] - ANCHOR_SHARE * BLOCK)
+    change = np.minimum(np.maximum(change, -0.5), 1.0)
     moved = np.maximum(anchor + change, LEAST_ANCHOR)
     memory["anchor"] = np.where(moves, moved, anchor)
 
