@@ -157,9 +157,9 @@ class JournalledSnapshots(FaultySnapshots):
         super().__init__(store, faults)  # type: ignore[arg-type]
         self._journal = journal
 
-    def write(self, partition: Partition, name: str, data: bytes) -> None:
+    def write(self, partition: Partition, name: str, parts: Sequence[bytes | memoryview]) -> None:
         try:
-            super().write(partition, name, data)
+            super().write(partition, name, parts)
         except SnapshotError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
                 self._journal("full", partition.number)
