@@ -46,6 +46,9 @@ UNREMARKABLE = {"stuck": (5 / 59) ** 2}
 WEIGHT_QUANTILE = 0.99
 """Experts are weighted so that this quantile of each, beside the usual error, counts alike."""
 
+INSIDE = 2.0
+"""Scores of windows that were fitted are about so many times too low for those that were not."""
+
 LEAST_PART = 1e-3
 """Least mean excess of a tail, as a part of where it begins."""
 
@@ -148,8 +151,12 @@ def calibrate(
     series: Sequence[Series],
     scaling: Scaling,
     config: Calibration,
+    *,
+    fitted: bool = False,
 ) -> Calibrated:
     """Weights, levels and the series table. Raises DataError without a finite held-out score.
+
+    `fitted`: what is held out was fitted as well, so that its scores count INSIDE times over.
 
     Experts are fused as they are and the logarithm is measured from each series' own usual value:
     series whose errors differ by orders of magnitude then share one distribution. With
@@ -169,9 +176,10 @@ def calibrate(
             experts, np.concatenate(list(by_series.values())), config.tail, config.shape
         )
     weights = [expert.weight for expert in experts]
+    outside = np.float32(INSIDE if fitted else 1.0)
     scores = {
         series[number].name: SeriesScores(
-            core.fuse(_excesses(raw, experts), config.fusion, weights), truth
+            outside * core.fuse(_excesses(raw, experts), config.fusion, weights), truth
         )
         for number, (raw, truth) in held.items()
     }
@@ -189,7 +197,8 @@ def calibrate(
     levels = replace(blank, **usual.fleet)
     everything = np.concatenate(list(fused.values()))
     names = [one.name for one in series]
-    source = f"from {len(everything)} held-out windows of {len(fused)} series, none of them fitted"
+    what = f"from {len(everything)} {{}} windows of {len(fused)} series, {{}} of them fitted"
+    source = what.format("training", "all") if fitted else what.format("held-out", "none")
     chosen = threshold_of(config, scores, names, source)
     table = SeriesTable(
         row={name: number for number, name in enumerate(names)},

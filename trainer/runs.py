@@ -66,6 +66,8 @@ def whole(series: Sequence[Series]) -> list[Run]:
 
 def _spans(n: int, shares: Split) -> list[list[tuple[int, int]]]:
     """First rows, and the ones behind the last, of the three parts of n rows."""
+    if shares.order == "whole":
+        return [[(0, n)]] * 3
     if shares.order == "chronological":
         train = round(n * shares.train)
         bounds = (0, train, round(n * (shares.train + shares.validation)), n)

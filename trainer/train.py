@@ -104,7 +104,9 @@ def train(
     `notes` go into the bundle before those that come up here.
     """
     asked = config or TrainerConfig()
-    config, notes = asked.of(data.features), [*notes, *asked.choice(data.features)]
+    samples = sum(len(one) for one in data.series)
+    notes = [*notes, *asked.choice(data.features, samples)]
+    config = asked.of(data.features, samples)
     prepared = prepare(data, config)
     fitted = fit_scales(prepared, config, quiet=quiet)
     return assemble(prepared, fitted, data.features, config, now=now, notes=notes)
@@ -179,7 +181,9 @@ def assemble(
     scorer = export.Scripted(modules)
     wanted = experts_of(outputs, prepared.rules)
     scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
-    result = calibrate(scored, wanted, series, scaling, config.calibration)
+    result = calibrate(
+        scored, wanted, series, scaling, config.calibration, fitted=config.split.order == "whole"
+    )
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
 

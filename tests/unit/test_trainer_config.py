@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stream_detector.config import ConfigError, Section, load_yaml, parse_yaml
-from trainer.config import ExpertRule, Fit, Multivariate, Split, TrainerConfig
+from trainer.config import ExpertRule, Fit, Instead, Split, TrainerConfig
 from trainer.config.recipes import load_config
 from trainer.config.threshold import ThresholdChoice
 
@@ -122,7 +122,7 @@ multivariate: {fit: {epochs: 5}, experts: [{name: stuck}]}
 
 
 def test_what_is_replaced_is_told_and_only_then() -> None:
-    config = TrainerConfig(multivariate=Multivariate(fit=Fit(epochs=5), split=Split()))
+    config = TrainerConfig(multivariate=Instead(fit=Fit(epochs=5), split=Split()))
     assert config.choice(["a", "b"]) == ["2 features: split, fit from `multivariate`"]
     assert config.choice(["a"]) == TrainerConfig().choice(["a", "b"]) == []
 

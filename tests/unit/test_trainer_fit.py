@@ -19,8 +19,8 @@ from trainer import models
 from trainer.config import (
     ExpertRule,
     Fit,
+    Instead,
     ModelChoice,
-    Multivariate,
     Split,
     TrainerConfig,
     Windows,
@@ -322,9 +322,7 @@ def test_the_same_bundle_may_be_published_twice_and_no_other_of_its_version(
 
 
 def test_the_number_of_features_chooses_the_part_of_the_settings_and_the_bundle_tells_it() -> None:
-    config = structs.replace(
-        quick(epochs=1), multivariate=Multivariate(model=ModelChoice(name="pca"))
-    )
+    config = structs.replace(quick(epochs=1), multivariate=Instead(model=ModelChoice(name="pca")))
     one = train(Dataset(["a"], [series("s", wave(700))]), config, quiet=True)
     both = np.column_stack([wave(700), wave(700, 1)])
     two = train(Dataset(["a", "b"], [series("s", both)]), config, quiet=True)

@@ -135,6 +135,8 @@ def with_room(
     config: TrainerConfig, split: Split | None, rows: int, step: int = 1
 ) -> TrainerConfig:
     """The suite's or the recipe's shares; parts shorter than a window are given one if possible."""
+    if config.split.order == "whole":  # there are no parts
+        return config
     shares = split or config.split
     if shares.overlap:  # windows begin in the part before: no part needs room for a whole one
         return msgspec.structs.replace(config, split=shares)

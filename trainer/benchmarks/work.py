@@ -80,7 +80,7 @@ def work(task: Task, load: Load) -> Done:
         done.judged = {name: suite.judge(None, None) for name in names}
         return done
     done.name = case.name
-    config = suite.operating.of(seeded(task.config.of(case.features), task.seed))
+    config = suite.operating.of(seeded(task.config.of(case.features, case.train), task.seed))
     config = changed(config, fit=changed(config.fit, threads=1))
     threshold, quiet = None, suite.operating.policy.quiet_period
     for name in names:

@@ -31,7 +31,12 @@ MEMORY, ASKED = 1024, 2048
 
 
 def repeats(series: Sequence[Series], config: TrainerConfig) -> bool:
-    """Whether most of a held-out window has been there before; true where nothing asks."""
+    """Whether most of a held-out window has been there before; true where nothing asks, false where
+
+    nothing is held out.
+    """
+    if config.split.order == "whole":
+        return False
     asks = any(rule.when != "always" for rule in config.experts or ())
     return not (asks or config.windows.aperiodic) or news(series, config) < REPEATING
 

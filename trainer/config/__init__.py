@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 Local = bool | Literal["median"]
+WHOLE = 2 / 3
+"""Of all of a series, what a window may span at most: the rest are the others to learn from."""
 CLIP = 100.0
 """Cuts normalised values, so that one absurd value overflows nothing."""
 
@@ -41,10 +43,11 @@ class Split(Section, frozen=True, kw_only=True):
         ),
     ] = False
     order: Annotated[
-        Literal["chronological", "blocks"],
+        Literal["chronological", "blocks", "whole"],
         Meta(
             description="In time; or blocks of each series, drawn by seed, where no later part is "
-            "like the earlier ones."
+            "like the earlier ones; or every part is all of each series, where there is too little "
+            "to keep some back: what is usual is then told from the errors of what was fitted."
         ),
     ] = "chronological"
     blocks: Annotated[
@@ -57,8 +60,8 @@ class Split(Section, frozen=True, kw_only=True):
             raise ValueError("`train` and `validation` together must leave a held-out part")
         if self.order == "blocks" and min(self.parts) < 1:
             raise ValueError("`blocks` must be so many that each part gets one")
-        if self.order == "blocks" and self.overlap:
-            raise ValueError("`overlap` is for parts in time; leave out `order: blocks`")
+        if self.order != "chronological" and self.overlap:
+            raise ValueError(f"`overlap` is for parts in time; leave out `order: {self.order}`")
 
     @property
     def parts(self) -> tuple[int, int, int]:
@@ -72,6 +75,8 @@ class Split(Section, frozen=True, kw_only=True):
         """Share of a series that lies together in each part at least."""
         if self.order == "blocks":
             return 1 / self.blocks
+        if self.order == "whole":
+            return WHOLE
         if self.overlap:
             return self.train
         return min(self.train, self.validation, 1 - self.train - self.validation)
@@ -292,8 +297,9 @@ class ModelChoice(Section, frozen=True, kw_only=True):
         Text,
         Meta(
             description="Architecture: lstm_autoencoder, lstm_forecaster, lstm_events, "
-            "lstm_attention, dense_autoencoder, feature_autoencoder, conv_autoencoder, "
-            "variational_autoencoder, transformer_autoencoder or pca, which needs no passes."
+            "lstm_attention, dense_autoencoder, dense_ensemble, feature_autoencoder, "
+            "conv_autoencoder, variational_autoencoder, transformer_autoencoder or pca, which "
+            "needs no passes."
         ),
     ] = "lstm_autoencoder"
     options: Annotated[
@@ -304,7 +310,7 @@ class ModelChoice(Section, frozen=True, kw_only=True):
 Experts = Annotated[list[ExpertRule], Meta(min_length=1)]
 
 
-class Multivariate(Section, frozen=True, kw_only=True):
+class Instead(Section, frozen=True, kw_only=True):
     """Sections that replace those of the same name, each as a whole; null leaves that one."""
 
     split: Split | None = None
@@ -317,12 +323,16 @@ class Multivariate(Section, frozen=True, kw_only=True):
     @property
     def given(self) -> dict[str, Any]:
         """The sections that are there, by name."""
-        sections = {name: getattr(self, name) for name in self.__struct_fields__}
+        sections = {name: getattr(self, name) for name in Instead.__struct_fields__}
         return {name: section for name, section in sections.items() if section is not None}
 
     def __post_init__(self) -> None:
         if not self.given:
-            raise ValueError(f"needs one of {', '.join(self.__struct_fields__)}")
+            raise ValueError(f"needs one of {', '.join(Instead.__struct_fields__)}")
+
+
+class Short(Instead, frozen=True, kw_only=True):
+    below: Annotated[Count, Meta(description="Samples of all series together.")] = 1000
 
 
 class TrainerConfig(Section, frozen=True, kw_only=True):
@@ -344,10 +354,17 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
     ] = None
     calibration: Annotated[Calibration, Meta(description="From errors to levels.")] = Calibration()
     multivariate: Annotated[
-        Multivariate | None,
+        Instead | None,
         Meta(
             description="Sections that are used instead, each as a whole, where the data has more "
             "than one feature."
+        ),
+    ] = None
+    short: Annotated[
+        Short | None,
+        Meta(
+            description="Sections that are used instead, each as a whole, where the data has one "
+            "feature and fewer samples in all series together than `below` (1000)."
         ),
     ] = None
     refresh: Annotated[
@@ -357,17 +374,24 @@ class TrainerConfig(Section, frozen=True, kw_only=True):
         Tune, Meta(description="Which recipe fits this data best; only `tune` reads it.")
     ] = Tune()
 
-    def of(self, features: Sequence[str]) -> TrainerConfig:
-        """As it is for data with these features: without `multivariate`, whose sections have been
+    def of(self, features: Sequence[str], samples: int) -> TrainerConfig:
+        """As it is for data with these features and so many samples: without `multivariate` and
 
-        put in place if there are several.
+        `short`, the sections of one of which have been put in place if there is reason to.
         """
-        return structs.replace(self, **self._instead(features), multivariate=None)
+        given = self._instead(features, samples)[1]
+        return structs.replace(self, **given, multivariate=None, short=None)
 
-    def choice(self, features: Sequence[str]) -> list[str]:
+    def choice(self, features: Sequence[str], samples: int) -> list[str]:
         """For people, which sections `of` replaces; empty where it replaces none."""
-        instead = ", ".join(self._instead(features))
-        return [f"{len(features)} features: {instead} from `multivariate`"] if instead else []
+        reason, given = self._instead(features, samples)
+        return [reason.format(", ".join(given))] if given else []
 
-    def _instead(self, features: Sequence[str]) -> dict[str, Any]:
-        return self.multivariate.given if self.multivariate and len(features) > 1 else {}
+    def _instead(self, features: Sequence[str], samples: int) -> tuple[str, dict[str, Any]]:
+        """Why, for people, with room for what: sections by name."""
+        count = len(features)
+        if self.multivariate and count > 1:
+            return f"{count} features: {{}} from `multivariate`", self.multivariate.given
+        if self.short and count == 1 and samples < self.short.below:
+            return f"{samples} samples: {{}} from `short`", self.short.given
+        return "", {}

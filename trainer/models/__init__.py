@@ -15,6 +15,7 @@ from stream_detector.config import ConfigError, Section
 from trainer.models import (
     conv_autoencoder,
     dense_autoencoder,
+    dense_ensemble,
     feature_autoencoder,
     lstm_attention,
     lstm_autoencoder,
@@ -44,6 +45,7 @@ MODELS = {
     "dense_autoencoder": Architecture(
         dense_autoencoder.DenseAutoencoder, dense_autoencoder.Options
     ),
+    "dense_ensemble": Architecture(dense_ensemble.DenseEnsemble, dense_ensemble.Options),
     "feature_autoencoder": Architecture(
         feature_autoencoder.FeatureAutoencoder, feature_autoencoder.Options
     ),

@@ -117,7 +117,7 @@ def work(task: Task, load: Load) -> Done:
     else:
         others = Fleet(task.case, setup.seed, OTHERS, stream=1)
         data = dataset([f"other-{name}" for name in others.names], others.block(len(past)))
-    config = seeded(setup.config.of(data.features), setup.seed)
+    config = seeded(setup.config.of(data.features, data.rows), setup.seed)
     config = changed(config, fit=changed(config.fit, threads=1))
     model = load(in_memory(train(data, config, quiet=True)))
     done = Done(
