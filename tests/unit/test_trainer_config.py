@@ -113,18 +113,18 @@ scaling: robust
 multivariate: {fit: {epochs: 5}, experts: [{name: stuck}]}
 """
     config = parse_yaml(text, TrainerConfig, "trainer.yaml", {})
-    one, two = config.of(["a"]), config.of(["a", "b"])
+    one, two = config.of(["a"], 9), config.of(["a", "b"], 9)
     assert (one.fit, one.experts) == (Fit(epochs=3, batch=7), None)
     assert (two.fit, two.experts) == (Fit(epochs=5), [ExpertRule(name="stuck")])
     assert (two.scaling, two.calibration) == ("robust", config.calibration)
     assert (one.multivariate, two.multivariate) == (None, None)
-    assert two.of(["a", "b"]) == two
+    assert two.of(["a", "b"], 9) == two
 
 
 def test_what_is_replaced_is_told_and_only_then() -> None:
     config = TrainerConfig(multivariate=Instead(fit=Fit(epochs=5), split=Split()))
-    assert config.choice(["a", "b"]) == ["2 features: split, fit from `multivariate`"]
-    assert config.choice(["a"]) == TrainerConfig().choice(["a", "b"]) == []
+    assert config.choice(["a", "b"], 9) == ["2 features: split, fit from `multivariate`"]
+    assert config.choice(["a"], 9) == TrainerConfig().choice(["a", "b"], 9) == []
 
 
 def test_the_default_recipe_is_what_is_taken_where_none_is_named() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_detector.config import ConfigError, parse_yaml
@@ -34,6 +34,7 @@ short: {below: 800, fit: {epochs: 7}, split: {order: whole}}
 """
 
 
+@settings(deadline=None)
 @given(st.integers(0, 800 - 1), st.integers(800, 1 << 40))
 def test_the_short_sections_are_used_below_so_many_samples_of_one_feature(
     few: int, many: int
@@ -49,6 +50,7 @@ def test_the_short_sections_are_used_below_so_many_samples_of_one_feature(
     assert chosen.of(["a"], few) == chosen
 
 
+@settings(deadline=None)
 @given(st.integers(1000, 1 << 40))
 def test_a_thousand_samples_get_what_the_default_recipe_has_for_long_histories(
     samples: int,

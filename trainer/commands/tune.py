@@ -153,7 +153,11 @@ def run(
 
     started = time.monotonic()
     dataset = training_set(place, settings.data)
-    settings = settings.of(dataset.features)
+    # What is compared here is told by data kept back, which `short` does without.
+    settings = msgspec.structs.replace(settings, short=None)
+    settings = settings.of(dataset.features, sum(len(one) for one in dataset.series))
+    if settings.split.order == "whole":
+        raise ConfigError("split.order: whole keeps nothing back for tune to measure by")
     space = Space(settings)
     objective = Objective(dataset, settings, space, ports.load)
     tune = settings.tune
