@@ -107,8 +107,13 @@ def score_runs(
     runs: Sequence[Run],
     scaling: Scaling,
     max_windows: int,
+    *,
+    early: bool = False,
 ) -> list[RunScores]:
-    """Score runs as the detector would: window by window, smoothed, held between two windows."""
+    """Score runs as the detector would: window by window, smoothed, held between two windows.
+
+    `early`: also where a coarse scale has none yet, NaN there.
+    """
     most = max(max_windows // max(len(runs), 1), 1)
     results = []
     for run in runs:
@@ -123,12 +128,14 @@ def score_runs(
             outputs[scale] = scorer.score(scale, windows, *given).scores, newest
         if any(not len(newest) for _, newest in outputs.values()):
             continue
-        samples = np.arange(max(newest[0] for _, newest in outputs.values()), len(run))
+        begin = min if early else max
+        samples = np.arange(begin(newest[0] for _, newest in outputs.values()), len(run))
         raw = np.empty((len(samples), len(experts)), np.float32)
         for column, expert in enumerate(experts):
             scores, newest = outputs[expert.scale]
             smooth = smoothed(scores[:, expert.output], expert.smoothing)
-            raw[:, column] = smooth[np.searchsorted(newest, samples, side="right") - 1]
+            at = np.searchsorted(newest, samples, side="right") - 1
+            raw[:, column] = np.where(at < 0, np.float32(np.nan), smooth[at])
         results.append(RunScores(run.series, raw))
     return results
 
@@ -156,7 +163,8 @@ def calibrate(
 ) -> Calibrated:
     """Weights, levels and the series table. Raises DataError without a finite held-out score.
 
-    `fitted`: what is held out was fitted as well, so that its scores count INSIDE times over.
+    `fitted`: what is held out was fitted as well, so that its scores count INSIDE times over; there
+    is little of it, so that each expert's tail is of all its scores, early ones too.
 
     Experts are fused as they are and the logarithm is measured from each series' own usual value:
     series whose errors differ by orders of magnitude then share one distribution. With
@@ -172,9 +180,8 @@ def calibrate(
     if config.tail is None:
         experts = _weighted(experts, by_series)
     else:
-        experts = _tailed(
-            experts, np.concatenate(list(by_series.values())), config.tail, config.shape
-        )
+        every = [one.raw for one in scored] if fitted else list(by_series.values())
+        experts = _tailed(experts, np.concatenate(every), config.tail, config.shape)
     weights = [expert.weight for expert in experts]
     outside = np.float32(INSIDE if fitted else 1.0)
     scores = {
@@ -254,7 +261,8 @@ def _tailed(
     then give a score that is so many times larger, and a logarithm that is only shifted.
     """
     result = []
-    for one, scores in zip(experts, raw.T.astype(np.float64), strict=True):
+    for one, column in zip(experts, raw.T.astype(np.float64), strict=True):
+        scores = column[np.isfinite(column)]
         least = UNREMARKABLE.get(one.name, 0.0)
         at = max(float(np.quantile(scores, quantile)), least, 1e-9)
         above = scores[scores > at]

@@ -180,10 +180,11 @@ def assemble(
 
     scorer = export.Scripted(modules)
     wanted = experts_of(outputs, prepared.rules)
-    scored = score_runs(scorer, wanted, parts.held_out, scaling, config.calibration.max_windows)
-    result = calibrate(
-        scored, wanted, series, scaling, config.calibration, fitted=config.split.order == "whole"
+    fitted_all = config.split.order == "whole"
+    scored = score_runs(
+        scorer, wanted, parts.held_out, scaling, config.calibration.max_windows, early=fitted_all
     )
+    result = calibrate(scored, wanted, series, scaling, config.calibration, fitted=fitted_all)
     metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
 
