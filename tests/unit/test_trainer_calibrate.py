@@ -156,6 +156,19 @@ def test_a_coarse_scale_holds_its_score_between_two_windows() -> None:
     np.testing.assert_allclose(coarse, held)
 
 
+def test_runs_are_scored_from_the_first_window_of_the_finest_scale_where_that_is_asked() -> None:
+    data = [series("s", np.arange(300.0))]
+    runs = split(data, Split(order="whole")).train
+    scaling = fit_scaling(runs, 1, "standard")
+    wanted = experts_of({1: ["newest"], 4: ["newest"]}, [ExpertRule(name="newest")])
+    (usual,) = score_runs(Counting(), wanted, runs, scaling, 1000)
+    (early,) = score_runs(Counting(), wanted, runs, scaling, 1000, early=True)
+    assert (len(usual.raw), len(early.raw)) == (61, 241)
+    assert np.array_equal(early.raw[-61:], usual.raw)
+    assert np.isfinite(early.raw[:, 0]).all()
+    assert np.isnan(early.raw[:-61, 1]).all()
+
+
 def test_smoothing_is_causal_and_begins_with_what_there_is() -> None:
     scores = np.array([4.0, 0.0, 2.0, 6.0], np.float32)
     assert smoothed(scores, Smoothing(kind="mean", n=2)).tolist() == [4.0, 2.0, 1.0, 4.0]

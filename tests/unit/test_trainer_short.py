@@ -136,6 +136,27 @@ def test_the_default_recipe_learns_from_all_of_a_short_history(
     assert manifest.metrics["held_out_windows"] == samples - scales[-1] * 60 + 1
 
 
+def test_early_scores_of_a_fine_scale_count_in_its_tail_alone() -> None:
+    rng = np.random.default_rng(2)
+    raw = np.exp(rng.normal(size=(400, 2))).astype(np.float32)
+    raw[:150, 0] *= 5.0
+    raw[:150, 1] = np.nan  # a coarse scale's, which has none yet
+    wanted = experts_of({1: ["newest"], 4: ["newest"]}, [ExpertRule(name="newest")])
+    data = [series("s", np.arange(500.0))]
+    scaling = fit_scaling(split(data, WHOLE).train, 1, "standard")
+    rule = Calibration(tail=0.95, shape="ratio", fusion="max")
+    found, later = (
+        calibrate([RunScores(0, some)], wanted, data, scaling, rule, fitted=True)
+        for some in (raw, raw[150:])
+    )
+    assert found.windows == later.windows == 250
+    early, coarse = (one.tail for one in found.experts)
+    assert early is not None
+    assert later.experts[0].tail is not None
+    assert early.excess > 2 * later.experts[0].tail.excess
+    assert coarse == later.experts[1].tail
+
+
 def test_an_ensemble_says_the_mean_of_what_its_members_say_and_each_learns_by_itself() -> None:
     torch.manual_seed(3)
     one = models.build("dense_ensemble", 2, {"members": 3}).eval()
