@@ -21,8 +21,9 @@ from trainer.config import Calibration, ExpertRule, Split, TrainerConfig, Window
 from trainer.config.recipes import load_config
 from trainer.data import Dataset
 from trainer.models.dense_ensemble import DenseEnsemble, Options
-from trainer.preprocess import fit_scaling, split
 from trainer.reading.rows import read
+from trainer.runs import split
+from trainer.scaling import fit_scaling
 from trainer.train import train
 
 DEFAULT = load_config(Path("default"))
