@@ -37,8 +37,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "lstm_forecaster": {"layers": [24, 16]},
     "lstm_events": {"layers": [24, 16]},
     "lstm_attention": {"hidden": 24},
+    "dense_ensemble": {"hidden": 16, "members": 2},
 }
-"""Options that learn in seconds; the other models do with their own."""
+"""Options that learn in seconds, and not in one pass; the other models do with their own."""
 
 ENOUGH = {"lstm_events": 2.0}
 """Errors of models that have learnt, where they are surprises: 3.4 by a density that looks back at
