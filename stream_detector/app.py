@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -265,7 +267,8 @@ class Loop:
         return sum(timed.seconds for timed in self._timed.values())
 
     def _acknowledge(self, records: Sequence[Record]) -> None:
-        dealt = {Partition(r.topic, r.partition): r.offset + 1 for r in records}
+        runs = groupby(records, key=itemgetter(0, 1))  # of one partition each
+        dealt = {Partition(*place): [*run][-1].offset + 1 for place, run in runs}
         if self._keeper is not None:
             self._positions |= self._keeper.advanced(dealt.items())
         self._positions |= dealt

@@ -7,8 +7,11 @@ writing them is left to another thread.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from stream_detector.core.cadence import Cadence
@@ -129,15 +132,17 @@ class Keeper:
         self.busy = self.restoring > 0
         if not self.busy:
             return polled.records
-        live = []
+        live: list[Record] = []
         below: defaultdict[Partition, list[Record]] = defaultdict(list)
-        for record in polled.records:
-            partition = Partition(record.topic, record.partition)
+        for place, run in groupby(polled.records, key=itemgetter(0, 1)):
+            partition, records = Partition(*place), list(run)
             replay = self._replays.get(partition)
-            if replay is not None and record.offset < replay.until:
-                below[partition].append(record)
-            elif partition in self._tracks or replay is not None:
-                live.append(record)  # others come again, when their partition is rewound
+            if replay is not None:
+                ends = bisect_left(records, replay.until, key=itemgetter(2))  # by their offsets
+                below[partition] += records[:ends]
+                live += records[ends:]
+            elif partition in self._tracks:
+                live += records  # others come again, when their partition is rewound
         for partition, replay in list(self._replays.items()):
             self._restorer.feed(replay, below[partition])
             self._news.replayed += len(below[partition])

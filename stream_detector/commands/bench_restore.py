@@ -132,7 +132,7 @@ def _live(ground: _Ground, broker: MemoryBroker) -> Iterator[Measured]:
     spans = [(end - saved.seconds, end) for end, turn in turns for saved in turn.saved]
     beside, alone = [0.0], [0.0]  # ms of turns that dealt with samples
     for end, turn in turns:
-        if turn.outcomes and not turn.restored:
+        if turn.outcomes and not turn.restored and not turn.restoring:
             took = sum(turn.stages.values())
             overlaps = any(end - took <= last and first <= end for first, last in spans)
             (beside if overlaps else alone).append(1000 * took)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from stream_detector.keeper import Keeping
     from stream_detector.ports import Model, ModelFeed, NormalStore, Sink, Source, Telemetry
 
+GARBAGE = 50_000
+"""Objects beyond those given back, after which the garbage collector looks at the new ones."""
+
 SOURCE = "stream-detector"
 """Name of the stream where nobody gave one: replay and service then agree on event ids."""
 
@@ -163,13 +166,17 @@ def settled() -> Iterator[None]:
     """What was made so far is there to stay: the garbage collector does not look at it again.
 
     Else it goes through all of it, most of it torch's, again and again, and stands still for a
-    fifth of a second each time.
+    fifth of a second each time. A batch's records and samples, which are gone after it, are no
+    reason to look for garbage either.
     """
+    usual = gc.get_threshold()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE)
     try:
         yield
     finally:
+        gc.set_threshold(*usual)
         gc.unfreeze()
 
 

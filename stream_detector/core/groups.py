@@ -16,6 +16,8 @@ from stream_detector.records import UNKNOWN_TIME, Batch, Partition, Reason, Reje
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from stream_detector.records import Sample
 
 Vector = tuple[float | None, ...]
@@ -35,7 +37,7 @@ class _Columns:
     series: list[str] = field(default_factory=list)
     timestamp: list[int] = field(default_factory=list)
     values: list[Sequence[float | None]] = field(default_factory=list)
-    latest: list[int] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)  # the carrier's time, ms UTC
     offset: list[int] = field(default_factory=list)
     origin: list[int] = field(default_factory=list)
 
@@ -79,6 +81,7 @@ class Groups:
     def assemble(self, samples: Sequence[Sample]) -> Assembled:
         columns: dict[tuple[str, str, int], _Columns] = {}
         rejected: list[Rejected] = []
+        univariate = {group for group, names in self._features.items() if len(names) == 1}
         for origin, sample in enumerate(samples):
             series, timestamp, values, record, item = sample
             group = self.of(series)
@@ -86,22 +89,24 @@ class Groups:
                 detail = f"no entry of `models` matches series {series[:100]!r}"
                 rejected.append(Rejected(Reason.NO_MODEL, detail, record, item))
                 continue
-            vector = self._vector(group, values)
+            vector: Vector | None
+            if isinstance(values, float) and group in univariate:
+                vector = (values,)  # what most send
+            else:
+                vector = self._vector(group, values)
             if vector is None:
                 rejected.append(Rejected(*self._problem(group, values), record, item))
                 continue
-            key = (group, record.topic, record.partition)
+            topic, partition, offset, sent, _, _ = record
+            key = (group, topic, partition)
             column = columns.get(key)
             if column is None:
                 column = columns[key] = _Columns()
             column.series.append(series)
             column.timestamp.append(timestamp)
             column.values.append(vector)
-            known = record.timestamp != UNKNOWN_TIME
-            column.latest.append(
-                min(record.timestamp + self._max_ahead, ANY_TIME - 1) if known else ANY_TIME
-            )
-            column.offset.append(record.offset)
+            column.sent.append(sent)
+            column.offset.append(offset)
             column.origin.append(origin)
         batches = [
             Batch(
@@ -110,13 +115,19 @@ class Groups:
                 series=column.series,
                 timestamp=np.array(column.timestamp, np.int64),
                 values=np.array(column.values, np.float64).reshape(len(column.series), -1),
-                latest=np.array(column.latest, np.int64),
+                latest=self._latest(np.array(column.sent, np.int64)),
                 offset=np.array(column.offset, np.int64),
                 origin=np.array(column.origin, np.int64),
             )
             for (group, topic, number), column in columns.items()
         ]
         return Assembled(batches, rejected)
+
+    def _latest(self, sent: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[n] the latest time that is plausible of a sample that came at these times."""
+        latest = np.minimum(sent, ANY_TIME - 1 - self._max_ahead) + self._max_ahead
+        latest[sent == UNKNOWN_TIME] = ANY_TIME
+        return latest
 
     def _vector(self, group: str, values: Values) -> Vector | None:
         """Values in the model's order; None where they do not fit (see _problem)."""

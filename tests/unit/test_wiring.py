@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from stream_detector.adapters.memory import MemoryBroker
@@ -64,3 +67,21 @@ def test_a_least_deviation_of_a_feature_that_no_model_has_is_refused() -> None:
             continue
         with pytest.raises(ConfigError, match="no model has a feature 'temperature'; there are"):
             wiring.loop(plan, {"g": model()}, *ends)
+
+
+class Knot:
+    """Garbage that only the collector can find."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_what_is_settled_is_left_alone_by_the_garbage_collector_and_only_that() -> None:
+    usual = gc.get_threshold()
+    with wiring.settled():
+        assert gc.get_freeze_count() > 1000
+        later = weakref.ref(Knot())
+        gc.collect()
+        assert later() is None
+    assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == usual
