@@ -364,6 +364,9 @@ class Supervisor(Fleet):
             before, left = left, self._unscored(self._journal())
             if left >= before:
                 self._said.problems.append(f"{left} records not read, none in {DRAIN:g} s")
+                for worker in self._alive():
+                    worker.signal(signal.SIGUSR1)
+                time.sleep(1)  # until they have told where they are
                 break
         self._scale(0)
         for worker in list(self._workers):
