@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.chaos.samples import Oracle, Told
     from tests.chaos.schedules import Schedule, Step
 
-MAX_POLL = 3.0  # s, at least
+MAX_POLL = 3.0  # s, of the shortest sessions; a turn takes seconds on a busy machine
 DRAIN = 120.0  # s without a record; on a busy machine members are thrown out again and again
 RESTORED = re.compile(r"\[(\d+)\]: state in place \((\w+)\)")
 
@@ -50,7 +50,7 @@ class Supervisor(Fleet):
         self._oracle = oracle
         self._lane = lane
         self._delivery = delivery
-        self._max_poll = max(MAX_POLL, session)
+        self._max_poll = max(MAX_POLL, 3 * (session - 1))
         self._patience = 6 + 3 * session  # s until a fault counts as not fired
         self._disk: Disk | None = None
         self._fed = 0
@@ -364,6 +364,9 @@ class Supervisor(Fleet):
             before, left = left, self._unscored(self._journal())
             if left >= before:
                 self._said.problems.append(f"{left} records not read, none in {DRAIN:g} s")
+                for worker in self._alive():
+                    worker.signal(signal.SIGUSR1)
+                time.sleep(1)  # until they have told where they are
                 break
         self._scale(0)
         for worker in list(self._workers):

@@ -93,7 +93,7 @@ def test_the_same_seed_draws_the_same_schedules_with_five_kills_at_least_and_eve
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("delivery", "schedules"),
     [("at_least_once", 3), ("exactly_once", 2)],

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import faulthandler
 import gc
 import json
+import logging
 import os
 import signal
 import tempfile
@@ -201,6 +203,8 @@ def work(task: Task) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     wiring.log_to_stderr()
+    logging.getLogger("kafka.coordinator").setLevel(logging.INFO)  # who joined, and when
+    faulthandler.register(signal.SIGUSR1)  # where all threads are, told to the log
     stop = wiring.Stop()
     stop.listen()
     journal = Journal(task.journal)

@@ -89,5 +89,9 @@ def test_errors_that_waiting_can_mend_are_told_from_those_that_it_cannot() -> No
 
 
 def test_a_machine_whose_clock_is_ahead_is_told_to_set_it() -> None:
-    line = explain(SECURE, errors.InvalidTimestampError("out of range"))
-    assert "clock" in line
+    text = "Timestamp 1796032106799 of message with offset 0 is out of range"
+    for kind in (errors.InvalidTimestampError, errors.InvalidRecordError):
+        line = explain(SECURE, kind(text))
+        assert text in line
+        assert "set this machine's clock right" in line
+    assert "clock" not in explain(SECURE, errors.InvalidRecordError("one without a key"))

@@ -93,8 +93,10 @@ def heals(error: Exception) -> bool:
 def explain(kafka: config.Kafka, error: Exception) -> str:
     """One line: which brokers, what happened, what to do."""
     place = ",".join(kafka.bootstrap_servers)
-    remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
     text = " ".join(str(error).split())
+    if isinstance(error, errors.InvalidRecordError) and "Timestamp" in text:
+        error = errors.InvalidTimestampError()  # of another record of the same batch
+    remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
     return f"Kafka at {place}: {text}" + (f"; {remedy}" if remedy else "")
 
 
