@@ -19,6 +19,7 @@ from stream_detector.adapters.torch_scorer import load_model
 from stream_detector.core.engine import Engine
 from stream_detector.core.policy import Policy
 from stream_detector.records import Status
+from tests.service import until
 from trainer.cli import run
 from trainer.config.recipes import load_config
 from trainer.promise.cases import LEARNT_DAYS, SEASON, STEPS_A_DAY, Fleet
@@ -181,7 +182,7 @@ def test_an_interrupt_from_a_terminal_ends_all_processes_without_a_traceback(rec
     assert process.returncode in {1, 130}  # as typer's versions have it
     assert "Traceback" not in error
     assert len(error.splitlines()) <= 1
-    assert not _group(process.pid)
+    until(lambda: not _group(process.pid), "its processes to be gone")
 
 
 def _group(leader: int) -> list[int]:
