@@ -185,7 +185,7 @@ def assemble(
         scorer, wanted, parts.held_out, scaling, config.calibration.max_windows, early=fitted_all
     )
     result = calibrate(scored, wanted, series, scaling, config.calibration, fitted=fitted_all)
-    metrics["held_out_error"] = float(np.median(np.concatenate([s.raw[:, 0] for s in scored])))
+    metrics["held_out_error"] = float(np.nanmedian(np.concatenate([s.raw[:, 0] for s in scored])))
     metrics["held_out_windows"] = float(result.windows)
 
     if config.fit.refit:

@@ -7,30 +7,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from stream_detector.adapters.torch_scorer import LADDER, load_model
 from stream_detector.bundle import Registry
 from stream_detector.config import ConfigError
-from tests.unit.trainer_cases import fleet, series, wave
+from tests.unit.trainer_cases import fleet, series, wave, windows_of
 from trainer import models
-from trainer.config import Fit, ModelChoice, Split, TrainerConfig
+from trainer.config import Fit, ModelChoice, TrainerConfig
 from trainer.data import Dataset
 from trainer.export import Exported, Scripted, script
 from trainer.fit import Fitted, fit
 from trainer.models.base import WindowModel
 from trainer.models.despike import Despike
-from trainer.preprocess import normalised_windows
-from trainer.runs import split
-from trainer.scaling import fit_scaling
 from trainer.train import publish, train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from trainer.windows import WindowSource
 
 SMALL: dict[str, dict[str, Any]] = {
     "lstm_autoencoder": {"hidden": 24},
@@ -48,15 +43,6 @@ nothing. For all others 0.35, as normalised values have a variance of 1.
 """
 
 ALL = [pytest.param(name, id=name) for name in models.MODELS]
-
-
-def windows_of(data: Dataset) -> tuple[WindowSource, WindowSource]:
-    parts = split(data.series, Split())
-    scaling = fit_scaling(parts.train, len(data.series), "standard")
-    return (
-        normalised_windows(parts.train, scaling, 1),
-        normalised_windows(parts.validation, scaling, 1),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -272,46 +258,6 @@ def test_relu_cells_follow_the_definition_of_an_lstm() -> None:
         torch.testing.assert_close(model(x)[:, step], h)
 
 
-@pytest.mark.parametrize(("options", "expected"), [({}, 0.9), ({"components": 5}, 5)])
-def test_principal_components_are_those_of_scikit_learn(
-    options: dict[str, Any], expected: float
-) -> None:
-    both = np.stack([wave(900, 1), wave(900, 2, period=31)], axis=1)
-    train_windows, held = windows_of(Dataset(["a", "b"], [series("pump", both)]))
-    found = fit(
-        train_windows, held, ModelChoice(name="pca", options=options),
-        Fit(threads=1, device="cpu"), quiet=True,
-    )  # fmt: skip
-    assert found.epochs == 0
-    flat = train_windows.take(np.arange(len(train_windows))).reshape(len(train_windows), -1)
-    reference = PCA(expected, svd_solver="full").fit(flat)
-    windows = held.take(np.arange(len(held)))
-    there = reference.inverse_transform(reference.transform(windows.reshape(len(windows), -1)))
-    with torch.inference_mode():
-        estimate = found.model(torch.from_numpy(windows)).flatten(1).numpy()
-    np.testing.assert_allclose(estimate, there, atol=2e-3)
-    assert found.validation_error == pytest.approx(
-        float(np.mean((there - windows.reshape(len(windows), -1)) ** 2)), rel=1e-3
-    )
-
-
-@pytest.mark.parametrize("components", range(1, 13))
-def test_principal_components_give_a_window_the_same_bits_beside_other_windows(
-    components: int,
-) -> None:
-    train_windows, held = windows_of(Dataset(["a"], [series("pump", wave(900, 1))]))
-    choice = ModelChoice(name="pca", options={"components": components})
-    model = fit(
-        train_windows, held, choice, Fit(threads=1, device="cpu"), quiet=True
-    ).model  # fmt: skip
-    windows = torch.from_numpy(train_windows.take(np.arange(256)))
-    with torch.inference_mode():
-        together = model(windows)
-        for shift in (1, 11):
-            moved = model(windows[shift : shift + 16])
-            assert torch.equal(moved, together[shift : shift + 16])
-
-
 def test_a_variational_autoencoder_draws_only_while_it_learns() -> None:
     model = models.build("variational_autoencoder", 1, {})
     x = torch.randn(8, 60, 1)
@@ -378,33 +324,3 @@ def test_the_highway_begins_as_a_mean_of_the_steps_before() -> None:
     x = torch.randn(4, 60, 2, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
         torch.testing.assert_close(model(x)[:, -1], x[:, 49:59].mean(dim=1))
-
-
-def test_one_principal_component_gives_a_window_the_same_bits_beside_any_others() -> None:
-    options = {"components": 1}
-    found = fit(
-        *windows_of(Dataset(["value"], fleet(900).series[:1])),
-        ModelChoice(name="pca", options=options), Fit(threads=1, device="cpu"), quiet=True,
-    )  # fmt: skip
-    x = torch.randn(256, 60, 1, generator=torch.Generator().manual_seed(6))
-    with torch.inference_mode():
-        whole = found.model(x)
-        assert torch.equal(found.model(x.roll(3, 0)).roll(-3, 0), whole)
-        assert torch.equal(found.model(x[64:80]), whole[64:80])
-
-
-@pytest.mark.parametrize("of", ["step", "window"])
-@pytest.mark.parametrize("features", [2, 20])
-def test_errors_of_principal_components_are_those_of_their_reconstruction(
-    of: str, features: int
-) -> None:
-    torch.manual_seed(1)
-    mixed = torch.randn(256, 60, features) @ torch.randn(features, features) + 3.0
-    model = models.build("pca", features, {"of": of, "variance": 0.5})
-    assert isinstance(model, models.pca.Pca)
-    model.solve([mixed], lambda sums: sums)
-    whole, newest = model.errors(mixed)
-    torch.testing.assert_close(
-        whole, (mixed - model(mixed)).square().mean(dim=1), rtol=1e-4, atol=0
-    )
-    torch.testing.assert_close(newest, model(mixed)[:, -1], rtol=1e-4, atol=1e-4)

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.config import Fit, ModelChoice, TrainerConfig
+from trainer.config import Fit, ModelChoice, Split, TrainerConfig
 from trainer.data import Dataset, SeriesData
+from trainer.preprocess import normalised_windows
+from trainer.runs import split
+from trainer.scaling import fit_scaling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from trainer.windows import WindowSource
 
 MINUTE = 60_000
 START = 1_764_201_600_000
@@ -45,3 +50,13 @@ def quick(**fit: object) -> TrainerConfig:
     """A dense autoencoder for a few epochs: seconds on one core."""
     settings = {"epochs": 8, "threads": 1, "device": "cpu", **fit}
     return TrainerConfig(model=ModelChoice(name="dense_autoencoder"), fit=Fit(**settings))  # type: ignore[arg-type]  # keywords of mixed types
+
+
+def windows_of(data: Dataset) -> tuple[WindowSource, WindowSource]:
+    """Of the training and of the validation part, at scale 1."""
+    parts = split(data.series, Split())
+    scaling = fit_scaling(parts.train, len(data.series), "standard")
+    return (
+        normalised_windows(parts.train, scaling, 1),
+        normalised_windows(parts.validation, scaling, 1),
+    )
