@@ -84,3 +84,42 @@ def test_errors_of_principal_components_are_those_of_their_reconstruction(
         whole, (mixed - model(mixed)).square().mean(dim=1), rtol=1e-4, atol=0
     )
     torch.testing.assert_close(newest, model(mixed)[:, -1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"components": 5}])
+def test_values_that_never_change_have_no_part_in_principal_components(
+    options: dict[str, Any],
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    moving = torch.randn(256, 60, 1, generator=generator).cumsum(1)
+    still = torch.tensor([0.0, 2.5, -3.0]).expand(256, 60, 3)
+    model = models.build("pca", 4, options)
+    assert isinstance(model, models.pca.Pca)
+    model.solve([torch.cat([moving, still], dim=2)], lambda sums: sums)
+    alone = models.build("pca", 1, options)
+    assert isinstance(alone, models.pca.Pca)
+    alone.solve([moving], lambda sums: sums)
+    stirred = still + torch.randn(256, 60, 3, generator=generator)
+    estimate = model(torch.cat([moving, stirred], dim=2))
+    torch.testing.assert_close(estimate[:, :, :1], alone(moving), rtol=0, atol=1e-4)
+    torch.testing.assert_close(estimate[:, :, 1:], still, rtol=0, atol=1e-4)
+
+
+def test_principal_components_of_nothing_that_changes_are_none() -> None:
+    model = models.build("pca", 2, {})
+    assert isinstance(model, models.pca.Pca)
+    model.solve([torch.full((64, 60, 2), 3.0)], lambda sums: sums)
+    x = torch.randn(64, 60, 2, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model(x), torch.full_like(x, 3.0))
+
+
+def test_thousands_of_values_that_never_change_are_no_trouble() -> None:
+    """As in a channel of MSL: the solver failed on 2,760 rows of zeros among 3,300."""
+    flags = [0, 5, 11, 12, 27, 39, 47, 53, 54]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(600, 60, 55)
+    x[:, :, flags] = (torch.rand(600, 60, len(flags), generator=generator) < 0.02).float()
+    model = models.build("pca", 55, {})
+    assert isinstance(model, models.pca.Pca)
+    model.solve([x], lambda sums: sums)
+    assert float((x - model(x)).square().mean()) < 0.15 * float(x.var())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from stream_detector.bundle import BundleError
 from trainer.benchmarks import baselines
@@ -30,6 +31,7 @@ FAULTS_OF_DATA = (
     OSError,
     ArithmeticError,
     np.linalg.LinAlgError,
+    torch.linalg.LinAlgError,  # type: ignore[attr-defined]  # public, but not in its __all__
 )
 """What one file can do to a fit; anything else is a fault of this program and ends the run."""
 

@@ -65,7 +65,7 @@ class Pca(ClosedForm):
         return left.square_().mean(dim=1)[:, :features], newest
 
     def solve(self, windows: Iterable[Tensor], total: Callable[[Tensor], Tensor]) -> None:
-        """One pass over the windows; memory for two matrices [60F, 60F], or [F, F]."""
+        """One pass over the windows; memory for three matrices [60F, 60F], or [F, F]."""
         size = len(self.mean)
         count = torch.zeros(1, dtype=torch.float64, device=self.mean.device)
         first = count.new_zeros(size)
@@ -77,8 +77,13 @@ class Pca(ClosedForm):
             second += flat.t() @ flat
         count, first, second = total(count), total(first), total(second)
         mean = first / count
-        variances, directions = torch.linalg.eigh(second / count - torch.outer(mean, mean))
-        variances, directions = variances.flip(0).clamp_min(0.0), directions.flip(1)
+        covariance = second / count - torch.outer(mean, mean)
+        # Values that never change have no direction, and many of them fail the solver.
+        moves = (covariance.diagonal() > 0).nonzero().squeeze(1)
+        variances, within = torch.linalg.eigh(covariance[moves][:, moves])
+        variances = variances.flip(0).clamp_min(0.0)
+        directions = covariance.new_zeros(size, len(moves))
+        directions[moves] = within.flip(1)
         kept = self.components
         if not kept:
             share = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
