@@ -307,6 +307,7 @@ class Loop:
             odd=odd,
             rejected=rejected,
             stages=lap.seconds if polled or news.replayed or news.saved else {},
+            unassigned=len(self._source.unassigned()),
             restoring=self._keeper.restoring if self._keeper is not None else 0,
             replayed=news.replayed,
             restored=news.restored,

@@ -76,6 +76,9 @@ class Source(Protocol):
         May wait for its answer, briefly; empty where there is none, and always for files.
         """
 
+    def unassigned(self) -> frozenset[Partition]:
+        """Partitions that no member of the group has had for a while, without waiting."""
+
     def lag(self) -> Mapping[Partition, int]:
         """Records between the position and the end of each assigned partition, without waiting."""
 
@@ -298,6 +301,7 @@ class Progress:
     stages: dict[str, float] = field(default_factory=dict)  # decode, windows, score, ... -> s
     series: dict[str, int] = field(default_factory=dict)  # state -> series held
     odd: Odd = field(default_factory=lambda: Odd({}, {}, {}))
+    unassigned: int = 0  # partitions that no member of the group has had for a while
     restoring: int = 0  # partitions whose state is not in place yet
     replayed: int = 0  # records below the committed offset
     restored: list[Restored] = field(default_factory=list)

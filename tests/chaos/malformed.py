@@ -84,6 +84,9 @@ class Log:
     def drained(self, partitions: Collection[Partition]) -> frozenset[Partition]:  # noqa: ARG002
         return frozenset()  # no time passes by the clock
 
+    def unassigned(self) -> frozenset[Partition]:
+        return frozenset()
+
     def lag(self) -> Mapping[Partition, int]:
         return {HOME: len(self.waiting)}
 

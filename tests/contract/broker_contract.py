@@ -286,6 +286,7 @@ class BrokerContract:
         assert reader.source.lag()[Partition(topic, 0)] == 30 - len(reader.records)
         poll_until(lambda: len(reader.records) == 30, reader)
         assert reader.source.lag() == {Partition(topic, 0): 0, Partition(topic, 1): 0}
+        assert not reader.source.unassigned()
 
     def test_a_failed_message_is_raised_by_flush_and_ever_after(self, broker: Broker) -> None:
         topic = broker.topic(1)

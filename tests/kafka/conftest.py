@@ -9,7 +9,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from stream_detector import config
 from stream_detector.adapters.kafka import KafkaSink, KafkaSource, Transactions, create_topics
@@ -53,6 +53,10 @@ def kafka_producer(kafka_servers: list[str]) -> Iterator[KafkaProducer]:
     producer.close()
 
 
+LOOK_EVERY_S = 1.0
+"""Between two looks for partitions that no member has."""
+
+
 class RealKafka:
     """tests.contract.broker_contract.Broker on the session's broker."""
 
@@ -70,6 +74,11 @@ class RealKafka:
         create_topics(self.kafka(), {name: partitions}, settings=settings)
         return name
 
+    def add_partitions(self, topic: str, count: int) -> None:
+        """Up to so many."""
+        with contextlib.closing(KafkaAdminClient(bootstrap_servers=self.servers)) as admin:
+            admin.create_partitions({topic: count})
+
     def group(self) -> str:
         return f"group-{uuid.uuid4().hex}"
 
@@ -85,8 +94,9 @@ class RealKafka:
     ) -> KafkaSource:
         kafka = self.kafka(group, **changes)
         source = KafkaSource(
-            kafka, topics, start, commit_every_ms, known=known, transactions=transactions
-        )
+            kafka, topics, start, commit_every_ms,
+            known=known, transactions=transactions, look_every=LOOK_EVERY_S,
+        )  # fmt: skip
         self._open.append(source)
         return source
 

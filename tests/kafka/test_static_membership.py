@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -51,6 +51,61 @@ def test_a_restarted_member_gets_its_partitions_back_without_a_rebalance(
     poll_until(lambda: len(again.records) == len(b.records) == 10, again, b)
     assert not any(polled.assigned or polled.revoked for polled in b.polls[polls:])
     assert generation(b) == generation(again) == before
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_partitions_that_are_added_to_a_group_whose_leader_restarted_are_read(
+    broker: RealKafka, others: int
+) -> None:
+    """It comes back as a follower; without its looks they would be nobody's for good."""
+    topic, group = broker.topic(2), broker.group()
+    leader = member(broker, topic, group, "a")
+    poll_until(lambda: len(leader.owned) == 2, leader)
+    rest = [member(broker, topic, group, "b") for _ in range(others)]
+    share = 2 // (1 + others)
+    poll_until(lambda: all(len(one.owned) == share for one in (leader, *rest)), leader, *rest)
+    before = generation(leader)
+    leader.source.close()
+    again = member(broker, topic, group, "a")
+    readers = again, *rest
+    poll_until(lambda: again.owned == leader.owned, *readers)
+    assert generation(again) == before
+    polls = [len(one.polls) for one in readers]
+    broker.add_partitions(topic, 4)
+    poll_until(lambda: sum(len(one.owned) for one in readers) == 4, *readers, patience=60)
+    everyone = [Partition(topic, number) for number in range(4)]
+    assert set().union(*(one.owned for one in readers)) == set(everyone)
+    for part in everyone:
+        broker.put(part, numbers(5))
+    poll_until(lambda: sum(len(one.records) for one in readers) == 20, *readers)
+    poll_until(lambda: not any(one.source.unassigned() for one in readers), *readers)
+    if not others:  # nobody to share with: what it had it keeps
+        assert not any(polled.revoked for polled in again.polls[polls[0] :])
+
+
+class Unheard:
+    """A client that has not heard of any topic's partitions yet."""
+
+    def topics(self) -> set[str]:
+        return set()
+
+    def partitions_for_topic(self, _topic: str) -> None: ...
+
+
+def test_partitions_that_a_leader_left_out_before_it_ended_are_read(broker: RealKafka) -> None:
+    """Killed before it hears of them, it would have had them shared out again."""
+    topic, group = broker.topic(2), broker.group()
+    leader = member(broker, topic, group, "a")
+    assignor: Any = leader.source._assignor  # type: ignore[attr-defined]  # of this broker
+    assign = assignor.assign
+    assignor.assign = lambda _cluster, members: assign(Unheard(), members)
+    poll_until(lambda: generation(leader) > 0, leader)
+    assert not leader.owned
+    leader.source.close()
+    again = member(broker, topic, group, "a")
+    poll_until(lambda: len(again.owned) == 2, again, patience=60)
+    broker.put(Partition(topic, 1), numbers(5))
+    poll_until(lambda: len(again.records) == 5, again)
 
 
 def test_of_two_with_one_name_the_older_one_stops_and_says_so(broker: RealKafka) -> None:

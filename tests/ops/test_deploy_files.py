@@ -86,7 +86,7 @@ def test_every_metric_of_an_alert_is_one_of_the_detector() -> None:
     shown = PrometheusTelemetry().exposition()[1].decode()
     named = {name for rule in rules for name in re.findall(r"stream_detector_\w+", rule["expr"])}
     assert named
-    assert all(f"\n{name}{{" in shown for name in named)
+    assert all(re.search(rf"^{name}[{{ ]", shown, re.MULTILINE) for name in named)
     outcomes = {text for rule in rules for text in re.findall(r'outcome=~"(.*?)"', rule["expr"])}
     assert outcomes == {"|".join(sorted(DEGRADED))}
 

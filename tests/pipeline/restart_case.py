@@ -94,6 +94,9 @@ class FaultySource:
     def committed(self) -> Mapping[Partition, Position]:
         return self._source.committed()
 
+    def unassigned(self) -> frozenset[Partition]:
+        return self._source.unassigned()
+
     def lag(self) -> Mapping[Partition, int]:
         return self._source.lag()
 

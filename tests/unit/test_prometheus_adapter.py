@@ -152,7 +152,7 @@ def test_every_closed_label_exists_before_anything_happened(
         assert value("series", state=state.value) == 0
     assert value("stage_seconds_count", stage="decode") == 0
     assert value("event_latency_seconds_count") == 0
-    assert value("partitions_assigned") == 0
+    assert value("partitions_assigned") == value("partitions_unassigned") == 0
     telemetry.metrics.declare_topics(["sensors"])
     for name in ("unkeyed_records", "misplaced_records", "repartitions"):
         assert value(f"{name}_total", topic="sensors") == 0

@@ -96,6 +96,9 @@ class FileSource:
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
         self._acknowledged.update(positions)
 
+    def unassigned(self) -> frozenset[Partition]:
+        return frozenset()
+
     def lag(self) -> Mapping[Partition, int]:
         """Nothing: how many rows a file has is known at its end."""
         return {}

@@ -1,4 +1,4 @@
-"""Topics as the brokers know them, for `stream-detector check` and `simulate`."""
+"""Topics and the group as the brokers know them."""
 
 from __future__ import annotations
 
@@ -99,6 +99,33 @@ def committed(kafka: config.Kafka) -> dict[Partition, Position]:
         for place, at in found.items()
         if at.offset >= 0
     }
+
+
+def unassigned(kafka: config.Kafka, names: Sequence[str]) -> frozenset[Partition]:
+    """Partitions of the topics that no member of the group has; none while it shares them out.
+
+    Raises SourceError.
+    """
+    return _ask(kafka, lambda admin: _unassigned(admin, kafka.group_id, names))
+
+
+def _unassigned(admin: Any, group_id: str, names: Sequence[str]) -> frozenset[Partition]:
+    group = admin.describe_groups([group_id])[group_id]
+    if group["group_state"] != "Stable":
+        return frozenset()
+    taken = {
+        Partition(part["topic"], number)
+        for member in group["members"]
+        for part in (member["member_assignment"] or {}).get("assigned_partitions", ())
+        for number in part["partitions"]
+    }
+    there = {
+        Partition(topic["name"], part["partition_index"])
+        for topic in admin.describe_topics(list(names))
+        if not topic["error_code"]
+        for part in topic["partitions"]
+    }
+    return frozenset(there - taken)
 
 
 def _ask(kafka: config.Kafka, question: Callable[[Any], Answer]) -> Answer:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
     KafkaError,
     LogTruncationError,
@@ -36,7 +35,8 @@ from stream_detector.adapters.kafka.committing import (
     OffsetCommitter,
     TransactionCommitter,
 )
-from stream_detector.adapters.kafka.joining import keep_finished_joins
+from stream_detector.adapters.kafka.joining import Assignor, keep_finished_joins, share_out_again
+from stream_detector.adapters.kafka.unassigned import EVERY_S, Unassigned
 from stream_detector.ports import BEGUN, Polled, Position, SinkError, SourceError, Start
 from stream_detector.records import Partition, Record
 
@@ -76,10 +76,12 @@ class KafkaSource:
         transactions: Transactions | None = None,
         clock: Callable[[], float] = time.monotonic,
         missing_topic_after: float = 60.0,
+        look_every: float = EVERY_S,
     ) -> None:
         """`known`: topic -> how many of its partitions are there from the start; the others, and
         those of other topics that show up when this member has seen some already, came later.
-        `transactions`: commit together with what is sent there.
+        `transactions`: commit together with what is sent there. `look_every`: seconds between two
+        looks for partitions that no member has.
         """
         self._kafka = kafka
         self._known = dict(known or {})
@@ -93,7 +95,8 @@ class KafkaSource:
         self._missing_since: float | None = None
         self._next_topic_check = clock()
         self._closed = False
-        self._assignor = CooperativeStickyAssignor()
+        self._assignor = Assignor()
+        self._unassigned = Unassigned(kafka, self._topics, look_every)
         try:
             committed = transactions is not None
             options = consumer_options(kafka, self._assignor, read_committed=committed)
@@ -114,6 +117,7 @@ class KafkaSource:
             self._committer.commit_when_due()
         except KafkaError as error:
             raise SourceError(explain(self._kafka, error)) from error
+        self._share_out()
         fetched = self._fetch(timeout, max_records)
         assigned, revoked = self._take_changes()
         if self._committer.broken:
@@ -147,6 +151,9 @@ class KafkaSource:
             log.info("whether more is to be read could not be asked: %s", error)
             return frozenset()
         return frozenset(Partition(*p) for p in places if at[p] is not None and ends[p] == at[p])
+
+    def unassigned(self) -> frozenset[Partition]:
+        return self._unassigned.lasting()
 
     def lag(self) -> Mapping[Partition, int]:
         """Known only for partitions that were fetched from at least once."""
@@ -212,6 +219,7 @@ class KafkaSource:
         if self._closed:
             return
         self._closed = True
+        self._unassigned.close()
         try:
             self._committer.close()
         except (KafkaError, SinkError) as error:
@@ -220,6 +228,14 @@ class KafkaSource:
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
         except KafkaError as error:
             log.warning("the group was not left cleanly: %s", error)
+
+    def _share_out(self) -> None:
+        """Where partitions are nobody's: a leader that restarted in place watches no more."""
+        found = self._unassigned.news()
+        if found:
+            names = ", ".join(sorted(map(name_of, found)))
+            log.warning("no worker has %s; asking the group to share them out again", names)
+            share_out_again(self._consumer, self._assignor)
 
     def _fetch(self, timeout: float, max_records: int) -> Mapping[Any, list[Any]]:
         try:

@@ -146,6 +146,9 @@ class MemorySource:
         lag = self.lag()
         return frozenset(part for part in partitions if lag.get(part) == 0)
 
+    def unassigned(self) -> frozenset[Partition]:
+        return frozenset()  # whoever joins or leaves, the group shares out all of them at once
+
     def lag(self) -> Mapping[Partition, int]:
         with self._broker.changed:
             return {p: len(self._log(p)) - at for p, at in self._next.items()}

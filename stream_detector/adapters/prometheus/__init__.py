@@ -98,6 +98,7 @@ class PrometheusTelemetry:
     def _keeping(self, progress: Progress) -> None:
         """What was done so that state survives restarts."""
         metrics = self.metrics
+        metrics.unassigned.set(progress.unassigned)
         metrics.partitions_restoring.set(progress.restoring)
         metrics.replayed.inc(progress.replayed)
         for restored in progress.restored:

@@ -200,6 +200,12 @@ class Catalogue:
             "Input partitions held by this process.",
             registry=registry,
         )
+        # ... how many nobody holds, which no process has a lag for ...
+        self.unassigned: Final = Gauge(
+            "stream_detector_partitions_unassigned",
+            "Input partitions that no process of the group has held for a while.",
+            registry=registry,
+        )
         # ... and in time. Goes on growing when samples stop, or the loop does.
         self.event_time_lag: Final = Gauge(
             "stream_detector_event_time_lag_seconds",
