@@ -104,9 +104,9 @@ def committed(kafka: config.Kafka) -> dict[Partition, Position]:
 def unassigned(kafka: config.Kafka, names: Sequence[str]) -> frozenset[Partition]:
     """Partitions of the topics that no member of the group has; none while it shares them out.
 
-    Raises SourceError.
+    Asks once. Raises SourceError.
     """
-    return _ask(kafka, lambda admin: _unassigned(admin, kafka.group_id, names))
+    return _ask(kafka, lambda admin: _unassigned(admin, kafka.group_id, names), patience=0.0)
 
 
 def _unassigned(admin: Any, group_id: str, names: Sequence[str]) -> frozenset[Partition]:
@@ -128,9 +128,13 @@ def _unassigned(admin: Any, group_id: str, names: Sequence[str]) -> frozenset[Pa
     return frozenset(there - taken)
 
 
-def _ask(kafka: config.Kafka, question: Callable[[Any], Answer]) -> Answer:
+def _ask(
+    kafka: config.Kafka,
+    question: Callable[[Any], Answer],
+    patience: float = BOOTSTRAP_MS / 1000,  # s
+) -> Answer:
     """Again and again where that can help: the client may ask the one broker that is down."""
-    deadline = time.monotonic() + BOOTSTRAP_MS / 1000
+    deadline = time.monotonic() + patience
     while True:
         try:
             with contextlib.closing(KafkaAdminClient(**options(kafka))) as admin:
