@@ -19,6 +19,7 @@ from trainer.commands.benchmark import spread
 from trainer.config import TrainerConfig
 from trainer.data import DataError
 from trainer.metrics import wilson
+from trainer.report import page
 
 
 def done(name: str, seed: int, hit: bool, *, random: bool | None = None) -> Done:  # noqa: FBT001
@@ -90,6 +91,19 @@ def test_a_scoreboard_shows_ours_baselines_published_figures_and_failures(tmp_pa
     assert widths[head] == widths[head + 1] == widths[head + 2]
     with pytest.raises(DataError, match="ending"):
         scoreboard.write(tmp_path / "board.txt", [body()])
+
+
+def test_a_scoreboard_leaves_out_metrics_that_nobody_has(tmp_path: Path) -> None:
+    one = msgspec.json.decode(msgspec.json.encode(body()))
+    spread = {"mean": None, "min": None, "max": None}
+    for name in ("nobodys", "theirs"):
+        one["metrics"][name], one["seeds"]["metrics"][name] = None, spread
+        for part in one["baselines"].values():
+            part["metrics"][name] = 0.25 if name == "theirs" else None
+    scoreboard.write(tmp_path / "board.md", [one])
+    text = (tmp_path / "board.md").read_text("utf-8")
+    assert f"| theirs | {page.NONE} |" in text
+    assert "nobodys" not in text
 
 
 def test_only_results_of_a_benchmark_make_a_scoreboard(tmp_path: Path) -> None:

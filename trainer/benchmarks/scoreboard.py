@@ -119,9 +119,11 @@ def _tables(result: dict[str, Any]) -> Iterator[Table]:
     head = ["metric", "ours", "95% interval", *(["over seeds"] if several else []), *baselines]
     rows = []
     for name, value in result["metrics"].items():
+        others = [part["metrics"].get(name) for part in baselines.values()]
+        if value is None and not any(one is not None for one in others):
+            continue  # the suite has no such metric
         spread = result["seeds"]["metrics"][name]
         over = [f"{page.shown(spread['min'])} to {page.shown(spread['max'])}"] if several else []
-        others = [part["metrics"].get(name) for part in baselines.values()]
         rows.append([name, value, _interval(result["intervals"].get(name)), *over, *others])
     yield Table("Ours beside baselines on the same files and protocol", head, rows)
     if published := PUBLISHED.get(result["suite"]):
