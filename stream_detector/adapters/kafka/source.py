@@ -19,9 +19,9 @@ from kafka.errors import (
     LogTruncationError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
-    UnknownTopicOrPartitionError,
 )
 
+from stream_detector.adapters.kafka.absent import Absent
 from stream_detector.adapters.kafka.client import (
     consumer_options,
     explain,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TOPIC_CHECK_S = 5.0
 DRAINED_MS = 2_000
 
 
@@ -87,13 +86,9 @@ class KafkaSource:
         self._known = dict(known or {})
         self._topics = tuple(topics)
         self._start = start
-        self._clock = clock
         self._owned: set[Partition] = set()
         self._begun: dict[Partition, int] = {}  # where the group had no position
         self._changes: deque[tuple[str, frozenset[Partition]]] = deque()
-        self._missing_topic_after = missing_topic_after
-        self._missing_since: float | None = None
-        self._next_topic_check = clock()
         self._closed = False
         self._assignor = Assignor()
         self._unassigned = Unassigned(kafka, self._topics, look_every)
@@ -109,6 +104,7 @@ class KafkaSource:
             if transactions is None
             else TransactionCommitter(self._consumer, transactions, every, clock)
         )
+        self._absent = Absent(kafka, self._topics, self._consumer, missing_topic_after, clock)
         keep_finished_joins(self._consumer)
         self._consumer.subscribe(self._topics, listener=_Listener(self))
 
@@ -129,7 +125,7 @@ class KafkaSource:
                 Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value) for r in batch
             ]
         if not records:
-            self._check_topics()
+            self._absent.check()
         return Polled(records, assigned, revoked)
 
     def acknowledge(self, positions: Mapping[Partition, Position]) -> None:
@@ -351,34 +347,6 @@ class KafkaSource:
                 revoked |= partitions & before
                 self._owned -= partitions
         return frozenset(assigned), frozenset(revoked)
-
-    def _check_topics(self) -> None:
-        now = self._clock()
-        if now < self._next_topic_check:
-            return
-        self._next_topic_check = now + TOPIC_CHECK_S
-        try:
-            missing = [topic for topic in self._topics if self._absent(topic)]
-        except KafkaError as error:
-            log.warning("the topics could not be looked up: %s", error)
-            return
-        if not missing:
-            self._missing_since = None
-            return
-        self._missing_since = now if self._missing_since is None else self._missing_since
-        if now - self._missing_since >= self._missing_topic_after:
-            place = ",".join(self._kafka.bootstrap_servers)
-            raise SourceError(
-                f"Kafka at {place}: no topic {', '.join(map(repr, missing))}, or no right to see "
-                "it; correct input.topics or create it (stream-detector check --create-topics)"
-            )
-        log.warning("waiting for topics that do not exist yet: %s", ", ".join(missing))
-
-    def _absent(self, topic: str) -> bool:
-        try:
-            return not self._consumer.partitions_for_topic(topic)
-        except UnknownTopicOrPartitionError:
-            return True
 
     def _on_assigned(self, partitions: frozenset[Partition]) -> None:
         self._changes.append(("assigned", partitions))
