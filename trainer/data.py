@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from stream_detector.core.admission import LIMIT
 from stream_detector.formats.tables import TableError, read_tables
 from trainer.config.data import Data
 
@@ -169,7 +170,7 @@ def clean(
     first = np.ones(len(timestamp), dtype=np.bool_)
     first[1:] = timestamp[1:] != timestamp[:-1]
     timestamp, values = timestamp[first], values[first]  # copies
-    values[~np.isfinite(values)] = np.nan
+    _blank(values)
     if config.missing != "drop":
         for column in values.T:
             _fill(column, timestamp, config)
@@ -200,7 +201,7 @@ def clean_pieces(
         ready = len(timestamp) if piece is None else max(len(timestamp) - ahead, done)
         values = raw.copy()
         numbers = values[:, :features]
-        numbers[~np.isfinite(numbers)] = np.nan
+        _blank(numbers)
         if config.missing != "drop":
             for column in numbers.T:
                 _fill(column, timestamp, config)
@@ -208,6 +209,15 @@ def clean_pieces(
         yield timestamp[complete], values[complete]
         kept = max(ready - behind, 0)
         held, done = [(timestamp[kept:], raw[kept:])], ready - kept
+
+
+def _blank(values: NDArray[np.float64]) -> None:
+    """What is not finite, or so large that windows would not be, is missing; in place.
+
+    The detector cuts such values, since they are anomalies; of normal data they are no part. Some
+    senders write the largest float32 where they have no value.
+    """
+    values[~(np.abs(values) <= LIMIT)] = np.nan
 
 
 def _fill(column: NDArray[np.float64], timestamp: NDArray[np.int64], config: Data) -> None:

@@ -30,6 +30,12 @@ def test_drop_leaves_out_samples_with_a_missing_value() -> None:
     assert cleaned([1, NAN, 3, np.inf, 5], missing="drop") == [1, 3, 5]
 
 
+def test_values_beyond_what_a_window_can_hold_are_missing() -> None:
+    largest = float(np.finfo(np.float32).max)
+    assert cleaned([1, largest, 3, -1e31, 1e30], missing="drop") == [1, 3, 1e30]
+    assert cleaned([1, largest, 3], missing="interpolate") == [1, 2, 3]
+
+
 def test_forward_fill_repeats_the_last_value_for_a_few_samples_only() -> None:
     values = [NAN, 1, NAN, NAN, NAN, 2, NAN]
     assert cleaned(values, missing="forward_fill", fill_limit=2) == [1, 1, 1, 2, 2]

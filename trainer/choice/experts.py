@@ -40,10 +40,13 @@ def _scales(series: Sequence[Series], config: TrainerConfig, *, repeating: bool)
     choice = choose(series, config.split, config.windows.span)
     if not config.windows.aperiodic or (repeating and len(choice.scales) > 1):
         return choice
-    most = largest(series, config.split)
-    scales = sorted({1, *(scale for scale in config.windows.aperiodic if scale <= most)})
+    most, extra = largest(series, config.split), sorted(config.windows.aperiodic)
+    fitting = [scale for scale in extra if scale <= most]
     reason = choice.reason if repeating else "windows do not repeat"
-    return replace(choice, scales=scales, reason=f"{reason}; so windows.aperiodic")
+    told = f"windows.aperiodic {fitting}"
+    if not fitting:
+        told = f"too little data for windows.aperiodic {extra}"
+    return replace(choice, scales=sorted({1, *fitting}), reason=f"{reason}; {told}")
 
 
 def enough_windows(

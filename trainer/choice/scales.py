@@ -89,15 +89,15 @@ def choose(series: Sequence[Series], shares: Split, span: float = SPAN) -> Choic
             found.append(max(strong, key=lambda period: period[1]))
     names = f"{len(found)} of {len(series)} series"
     if len(found) * 2 < len(series):
-        return Choice([1], None, f"scale 1 alone: only {names} repeat themselves")
+        return Choice([1], None, f"only {names} repeat themselves")
     period, strength = (float(np.median(column)) for column in zip(*found, strict=True))
     wanted = round(span * period / WINDOW)
     scale = min(wanted, largest(series, shares))
     told = f"{names} repeat themselves, every {period:.0f} samples (autocorrelation {strength:.2f})"
     if wanted < 2:
-        return Choice([1], period, f"scale 1 alone: {told}, and 60 samples see that")
+        return Choice([1], period, f"{told}, and 60 samples see that")
     if scale < 2:
-        return Choice([1], period, f"scale 1 alone: {told}; too little data for scale {wanted}")
+        return Choice([1], period, f"{told}; too little data for scale {wanted}")
     spans = scale * WINDOW / period
     return Choice([1, scale], period, f"{told}: 60 steps of {scale} span {spans:.1f} of them")
 

@@ -57,7 +57,10 @@ class Data(Section, frozen=True, kw_only=True):
     ] = 60
     missing: Annotated[
         Literal["drop", "interpolate", "forward_fill"],
-        Meta(description="Missing values: drop the sample, draw a line, or repeat the last value."),
+        Meta(
+            description="Missing values, and those beyond 1e30: drop the sample, draw a line, or "
+            "repeat the last value."
+        ),
     ] = "forward_fill"
     fill_limit: Annotated[
         Count,
