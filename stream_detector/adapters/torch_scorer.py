@@ -106,12 +106,12 @@ class TorchScorer:
         return torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).to(self._device)
 
 
-def load_model(bundle: Bundle, device: str = "auto", threads: int | None = None) -> Model:
+def load_model(bundle: Bundle, device: str = "auto", threads: int | None = 1) -> Model:
     """Load, verify, and warm a bundle's modules. Raises BundleError where one cannot be served.
 
-    `threads` sets torch's CPU threads for the whole process. Rows of a tile are bit-identical
-    whatever its size among `rungs` and their place in it; that is shown here, on this machine,
-    with the golden windows.
+    `threads` sets torch's CPU threads for the whole process; None leaves them. Rows of a tile are
+    bit-identical whatever its size among `rungs` and their place in it; that is shown here, on this
+    machine, with the golden windows.
     """
     if threads is not None:
         torch.set_num_threads(threads)

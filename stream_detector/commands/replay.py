@@ -130,7 +130,7 @@ def _once(  # the options, in their order
     from stream_detector.adapters.torch_scorer import load_model  # noqa: PLC0415
 
     settings = None if config is None else load_yaml(config, DetectorConfig)
-    threads = None
+    threads: int | None = 1
     if settings is not None:
         plan = wiring.plan(settings, EARLIEST)  # files may hold history
         device, threads = device or settings.device, settings.threads

@@ -219,9 +219,13 @@ class Fit(Section, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")],
         Meta(description="Where to fit: auto, cpu, cuda or cuda:N."),
     ] = "auto"
-    threads: Annotated[Count | None, Meta(description="CPU threads; null leaves it to torch.")] = (
-        None
-    )
+    threads: Annotated[
+        Count | None,
+        Meta(
+            description="CPU threads; null: one for each core, by which models of this size gain "
+            "little, and on busy cores lose much."
+        ),
+    ] = 1
 
 
 class ExpertRule(Section, frozen=True, kw_only=True):
