@@ -31,7 +31,8 @@ class Tally(wiring.NoTelemetry):
 
     records: int = 0
     windows: int = 0
-    rejected: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)  # by reason
+    examples: dict[str, str] = field(default_factory=dict)  # reason -> what was wrong first
     outcomes: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
     events: list[AnomalyEvent] = field(default_factory=list)
@@ -39,7 +40,9 @@ class Tally(wiring.NoTelemetry):
     def turn(self, progress: Progress) -> None:  # type: ignore[override]  # narrower than none
         self.records += progress.polled
         self.windows += sum(len(part.error) + part.faults for part in progress.scores)
-        self.rejected += len(progress.rejected)
+        self.rejected.update(one.reason.value for one in progress.rejected)
+        for one in progress.rejected:
+            self.examples.setdefault(one.reason.value, one.detail)
         self.outcomes.update(progress.outcomes)
         self.stages.update(progress.stages)
         self.events += progress.events
@@ -171,7 +174,11 @@ def _summary(tally: Tally, seconds: float) -> dict[str, Any]:
         "records": tally.records,
         "samples": dict(tally.outcomes),
         "windows": tally.windows,
-        "rejected": tally.rejected,
+        "rejected": tally.rejected.total(),
+        "reasons": {
+            reason: {"count": count, "first": tally.examples[reason]}
+            for reason, count in tally.rejected.most_common()
+        },
         "events": len(tally.events),
         "episodes": len(opened),
         "seconds": round(seconds, 3),
@@ -208,6 +215,8 @@ def _print(summary: dict[str, Any]) -> None:
         f"({summary['windows_per_second']:.0f}/s), {summary['episodes']} episodes",
         file=sys.stderr,
     )
+    for reason, found in summary["reasons"].items():
+        print(f"rejected, {reason}: {found['count']}, first: {found['first']}", file=sys.stderr)  # noqa: T201
     if "against" in summary:
         diff = summary["against"]
         print(f"both bundles: {diff['both']} episodes", file=sys.stderr)  # noqa: T201

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
+from msgspec import inspect
 
 from stream_detector.config.kinds import ConfigError, Section
 
@@ -55,8 +57,34 @@ def parse_yaml(
     try:
         filled = _substitute(raw, os.environ if environment is None else environment)
         return msgspec.convert(filled, type=into)
-    except (msgspec.ValidationError, ConfigError) as error:
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {error}{_meant(str(error), into)}") from error
+    except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
+
+
+def _meant(error: str, into: type[Section]) -> str:
+    """The key that is most like one that is not known; nothing for other errors."""
+    unknown = re.search("unknown field `(.+?)`", error)
+    if unknown is None:
+        return ""
+    others = _keys(inspect.type_info(into)) - {unknown[1]}
+    near = difflib.get_close_matches(unknown[1], sorted(others), n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _keys(kind: Any) -> set[str]:
+    """Of a section and of those in it."""
+    if isinstance(kind, inspect.StructType):
+        own = {field.encode_name for field in kind.fields}
+        return own.union(*(_keys(field.type) for field in kind.fields))
+    if isinstance(kind, inspect.UnionType):
+        return set().union(*map(_keys, kind.types))
+    if isinstance(kind, inspect.Metadata):
+        return _keys(kind.type)
+    if isinstance(kind, inspect.ListType):
+        return _keys(kind.item_type)
+    return _keys(kind.value_type) if isinstance(kind, inspect.DictType) else set()
 
 
 def _substitute(value: Any, environment: Mapping[str, str]) -> Any:

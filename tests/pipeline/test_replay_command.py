@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -199,7 +200,22 @@ def test_what_cannot_be_used_goes_to_the_file_of_dead_letters(
     found = [json.loads(line) for line in letters.read_bytes().splitlines()]
     assert [letter["offset"] for letter in found] == [30, 31, 32]
     assert {letter["topic"] for letter in found} == {"some.ndjson"}
-    assert "malformed" in {letter["reason"] for letter in found}
+    reasons = [letter["reason"] for letter in found]
+    assert "malformed" in reasons
+    assert {name: one["count"] for name, one in summary["reasons"].items()} == Counter(reasons)
+    assert all(one["first"] for one in summary["reasons"].values())
+
+
+def test_a_replay_tells_people_why_records_could_not_be_used(
+    registry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "wrong.csv"
+    rows = "".join(f"{1764201600 + 60 * step},1.5\n" for step in range(70))
+    data.write_text(f"timestamp,pressure\n{rows}", "utf-8")
+    assert replay("--bundle", registry, "--input", data, "--output", tmp_path / "events") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("70 records (no samples; 70 rejected)")
+    assert told[1].startswith("rejected, missing_field: 70, first: no value for")
 
 
 def test_against_tells_which_episodes_only_one_of_two_bundles_saw(

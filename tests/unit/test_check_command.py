@@ -97,6 +97,11 @@ def test_it_tells_people_what_decides_about_alarms(
         ("kafka: {}", "detector.yaml"),
         (USUAL, "give either `model` or `models`"),
         (USUAL | {"speed": 3}, "unknown field `speed`"),
+        (USUAL | {"treads": 3}, "unknown field `treads`; did you mean `threads`?"),
+        (
+            USUAL | {"snapshots": {"evry": "1m"}},
+            "unknown field `evry` - at `$.snapshots`; did you mean `every`?",
+        ),
         (USUAL | {"model": {"registry": "${NO_SUCH_VARIABLE}"}}, "NO_SUCH_VARIABLE is not set"),
         (USUAL | {"model": {"registry": "x"}, "alarm_budget": -1}, "alarm_budget"),
         (USUAL | {"model": {"registry": "x"}, "device": "gpu"}, "device"),
