@@ -75,7 +75,12 @@ def test_the_nearest_window_is_that_of_scikit_learn(known: int) -> None:
     assert isinstance(family, Nearest)
     sample, asked = some(known, 2), some(40, 2, seed=1)
     family.prepare(sample, 0)
-    reference = NearestNeighbors(n_neighbors=1).fit(family.views(sample[:1024])[0].flatten(1))
+    memory = torch.unique(family.shape, dim=0)
+    assert len(memory) == min(known, 1024)
+    assert set(map(tuple, memory.tolist())) <= set(
+        map(tuple, family.views(sample)[0].flatten(1).tolist())
+    )
+    reference = NearestNeighbors(n_neighbors=1).fit(memory)
     distance = reference.kneighbors(family.views(asked)[0].flatten(1))[0][:, 0]
     found, blame = family(asked)
     assert blame.shape == (40, 2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stream_detector.bundle import WINDOW
 from trainer.experts.base import Family
+from trainer.experts.coreset import coreset
 from trainer.models.views import ENERGIES, Views
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ MEMORY, BLOCK = 1024, 32
 
 least value many times faster than its place.
 """
+DRAWN = MEMORY // 2
+"""Of them, those that are drawn by chance."""
+CANDIDATES = 8192
+"""Training windows that they are chosen from, at most."""
 
 
 class Nearest(Family):
@@ -67,17 +72,33 @@ class Nearest(Family):
     @torch.no_grad()
     def prepare(self, windows: Tensor, seed: int) -> None:  # noqa: ARG002  # the order is random
         self.views.prepare(lambda: [windows], lambda sums: sums)
-        rows = min(len(windows), MEMORY)
-        padding = -rows % BLOCK  # by windows that are there already
-        views = self.views(windows[torch.arange(rows + padding) % rows])
-        self.shape, self.form, self.energy = (
-            nn.Buffer(view.flatten(1).contiguous()) for view in views
+        rows, rows_of_energy = self._chosen(windows[:CANDIDATES])
+        shape, form, _ = self.views(windows[rows])
+        energy = self.views(windows[rows_of_energy])[2]
+        self.shape, self.form, self.energy = memory = tuple(
+            nn.Buffer(view.flatten(1).contiguous()) for view in (shape, form, energy)
         )
-        memory = (self.shape, self.form, self.energy)
         self.squares = nn.Buffer(torch.stack([one.square().sum(dim=1) for one in memory]))
-        self.divided = nn.Buffer(-1.0 / self.views.width(views[0])[:, 0, 0])
-        others = windows[MEMORY:]
-        self.learn_usual(others if len(others) else windows)
+        self.divided = nn.Buffer(-1.0 / self.views.width(shape)[:, 0, 0])
+        new = torch.ones(len(windows), dtype=torch.bool)
+        new[rows] = new[rows_of_energy] = False
+        self.learn_usual(windows[new] if new.any() else windows)
+
+    def _chosen(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows to remember: of shapes, which forms share, and of energies."""
+        if len(windows) > MEMORY:
+            shape, form, energy = (
+                torch.cat(parts)
+                for parts in zip(*map(self._flat, torch.split(windows, 1024)), strict=True)
+            )
+            return coreset([shape, form], MEMORY, DRAWN), coreset([energy], MEMORY, DRAWN)
+        padding = -len(windows) % BLOCK  # by windows that are there already
+        rows = torch.arange(len(windows) + padding) % len(windows)
+        return rows, rows
+
+    def _flat(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shape, form, energy = self.views(windows)
+        return shape.flatten(1), form.flatten(1), energy.flatten(1)
 
 
 def nearest(
