@@ -221,10 +221,7 @@ class Fit(Section, frozen=True, kw_only=True):
     ] = "auto"
     threads: Annotated[
         Count | None,
-        Meta(
-            description="CPU threads; null: one for each core, by which models of this size gain "
-            "little, and on busy cores lose much."
-        ),
+        Meta(description="CPU threads; null: one for each core, many times slower on busy ones."),
     ] = 1
 
 
