@@ -103,6 +103,7 @@ class Cluster:
     """A group of two members, and one topic of three partitions."""
 
     state = "Stable"
+    error: str | None = None
     members: tuple[tuple[int, ...] | None, ...] = ((0,), (2,))
 
     def describe_groups(self, names: list[str]) -> dict[str, Any]:
@@ -112,7 +113,8 @@ class Cluster:
         members = [
             {"member_assignment": None if one is None else assignment(one)} for one in self.members
         ]
-        return {names[0]: {"group_state": self.state, "members": members}}
+        found = {"group_state": self.state, "members": members, "error": self.error}
+        return {names[0]: found}
 
     def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
         there = [{"partition_index": number} for number in range(3)]
@@ -144,3 +146,14 @@ def test_nobodys_are_those_of_the_topics_that_no_member_of_a_settled_group_has(
     monkeypatch.setattr(questions, "KafkaAdminClient", lambda **_: cluster)
     found = questions.unassigned(KAFKA, ["t", "absent"])
     assert found == {Partition("t", number) for number in expected}
+
+
+def test_a_group_that_may_not_be_asked_about_is_no_group_without_gaps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster()
+    cluster.state, cluster.members = "", ()
+    cluster.error = "GroupAuthorizationFailedError"
+    monkeypatch.setattr(questions, "KafkaAdminClient", lambda **_: cluster)
+    with pytest.raises(SourceError, match="group g: GroupAuthorizationFailedError"):
+        questions.unassigned(KAFKA, ["t"])

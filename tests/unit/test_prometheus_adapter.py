@@ -246,6 +246,13 @@ def test_only_the_serving_version_of_each_group_is_shown(
     assert value("model_info", group="web", version="v1") == 1
 
 
+def test_partitions_that_nobody_has_are_told_until_somebody_has_them() -> None:
+    telemetry = PrometheusTelemetry(process=False)
+    for count in (2, 0):
+        telemetry.turn(Progress(unassigned=count))
+        assert telemetry.registry.get_sample_value(PREFIX + "partitions_unassigned") == count
+
+
 def test_event_time_lag_grows_while_no_sample_comes() -> None:
     clock = [1000.0]
     telemetry = PrometheusTelemetry(now=lambda: clock[0], process=False)

@@ -111,6 +111,8 @@ def unassigned(kafka: config.Kafka, names: Sequence[str]) -> frozenset[Partition
 
 def _unassigned(admin: Any, group_id: str, names: Sequence[str]) -> frozenset[Partition]:
     group = admin.describe_groups([group_id])[group_id]
+    if group["error"]:  # no right to ask, or no such group yet
+        raise SourceError(f"group {group_id}: {group['error']}")
     if group["group_state"] != "Stable":
         return frozenset()
     taken = {

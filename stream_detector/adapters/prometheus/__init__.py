@@ -91,6 +91,7 @@ class PrometheusTelemetry:
             for state, count in progress.series.items():
                 metrics.series.labels(state).set(count)
             self._states |= progress.series.keys()
+        metrics.unassigned.set(progress.unassigned)
         self._keeping(progress)
         if progress.event_time_lag is not None:
             self._newest = self._now() - progress.event_time_lag
@@ -98,7 +99,6 @@ class PrometheusTelemetry:
     def _keeping(self, progress: Progress) -> None:
         """What was done so that state survives restarts."""
         metrics = self.metrics
-        metrics.unassigned.set(progress.unassigned)
         metrics.partitions_restoring.set(progress.restoring)
         metrics.replayed.inc(progress.replayed)
         for restored in progress.restored:
